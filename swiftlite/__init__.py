@@ -1,0 +1,21 @@
+"""swiftlite: fine-tuning recipes for language models."""
+
+from typing import Any
+
+# Name -> module; imported on first use so that `import swiftlite` stays instant.
+_PUBLIC = {
+    "SftConfig": "swiftlite.train.config",
+    "run_sft": "swiftlite.train.sft",
+    "InferConfig": "swiftlite.infer.config",
+    "run_infer": "swiftlite.infer.run",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        import importlib
+
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'swiftlite' has no attribute {name!r}")

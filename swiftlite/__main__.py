@@ -1,0 +1,7 @@
+"""`python -m swiftlite`."""
+
+import sys
+
+from swiftlite.cli import main
+
+sys.exit(main())

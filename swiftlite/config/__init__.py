@@ -1,0 +1,1 @@
+"""What a user may say: options, their spellings, recipe files and checks."""

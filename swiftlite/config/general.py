@@ -1,0 +1,18 @@
+"""Settings that every command has."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from swiftlite.config.options import option
+
+
+@dataclass
+class GeneralConfig:
+    preset: Literal["modern", "seed"] = option(
+        "modern", "defaults: today's good practice, or those of ms-swift's old benchmark tables"
+    )
+    plugin: list[str] = option([], "Python files that register your own models, templates, datasets or tuners")
+    seed: int = option(42, "seed of everything random")
+
+    def check(self) -> None:
+        pass

@@ -1,0 +1,1 @@
+"""Which rows are trained on: sources, formats, the tokenise-once cache, selection, batches."""

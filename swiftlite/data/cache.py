@@ -1,0 +1,136 @@
+"""Tokenised rows kept on disk under a digest of everything that decides them, so they are made once."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from swiftlite.config.errors import UserError
+from swiftlite.data.tokens import Shard
+
+DEFAULT_FOLDER = "~/.cache/swiftlite/tokens"
+ABANDONED_SECONDS = 24 * 3600
+DECIDING_FILES = ("readers.py", "formats.py", "selection.py", "tokenize.py", "tokens.py")
+
+
+def code_version() -> str:
+    """Digest of the files here that decide what a row becomes: a changed rule never meets old tokens."""
+    state = hashlib.sha256()
+    for name in DECIDING_FILES:
+        state.update(Path(__file__).with_name(name).read_bytes())
+    return state.hexdigest()[:16]
+
+
+def cache_key(parts: dict[str, Any]) -> str:
+    """sha256 (hex) of `parts`, which must be JSON values, and of this code."""
+    text = json.dumps({**parts, "code": code_version()}, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class TokenCache:
+    """A folder of entries named by their key; safe with several processes (one writer wins a race).
+
+    An entry appears by one rename when it is complete, carries meta.json, and is locked (shared) by each
+    process that reads it, so that `prune` leaves it alone.
+    """
+
+    def __init__(self, folder: str | Path | None, size_gb: float) -> None:
+        self.folder = Path(folder or DEFAULT_FOLDER).expanduser()
+        self.size_bytes = size_gb * 1e9
+
+    def open(self, key: str) -> tuple[Shard, dict[str, Any]] | None:
+        """The entry under `key` and its meta.json, or None; a damaged entry is removed."""
+        entry = self.folder / key
+        if not (entry / "meta.json").is_file():
+            return None
+        try:
+            shard = Shard.open(entry)
+            meta = json.loads((entry / "meta.json").read_text())
+        except BlockingIOError:  # another process is removing it
+            return None
+        except (OSError, ValueError):
+            shutil.rmtree(entry, ignore_errors=True)
+            return None
+        with contextlib.suppress(PermissionError):  # another user's cache, read only
+            os.utime(entry / "meta.json")
+        return shard, meta
+
+    def build(self, key: str, fill: Callable[[Path], None]) -> tuple[Shard, dict[str, Any]]:
+        """Make the entry `key`: `fill` writes it, meta.json included, into the new folder it is given.
+
+        Raises:
+            UserError: the cache folder cannot be written, or the disk is full.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+            try:
+                fill(temporary)
+                # The lock is the folder's, not its name's: nobody can evict the entry before it is opened.
+                with (temporary / "lock").open("rb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_SH)
+                    self._publish(temporary, self.folder / key)
+                    opened = self.open(key)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            raise UserError(
+                f"--cache_dir {self.folder} cannot be written ({error.strerror or error}); "
+                "free some space there or name another folder"
+            ) from None
+        if opened is None:
+            raise UserError(f"--cache_dir {self.folder}: the new entry is gone or damaged; start again")
+        # Another process may be pruning the same entries, or own some of them.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            self.prune()
+        return opened
+
+    def _publish(self, temporary: Path, entry: Path) -> None:
+        if entry.exists() and not (entry / "meta.json").is_file():
+            shutil.rmtree(entry)
+        try:
+            temporary.rename(entry)
+        except OSError:
+            # Another process finished first: its entry is the same, this one is discarded.
+            if not (entry / "meta.json").is_file():
+                raise
+
+    def prune(self) -> list[str]:
+        """Remove least recently used entries until the rest fits; returns the keys removed."""
+        entries = sorted((_used(e), e) for e in self.folder.iterdir() if (e / "meta.json").is_file())
+        sizes = {entry: sum(f.stat().st_size for f in entry.iterdir()) for _, entry in entries}
+        excess = sum(sizes.values()) - self.size_bytes
+        removed = []
+        for _, entry in entries:
+            if excess <= 0:
+                break
+            if self._remove_unused(entry):
+                removed.append(entry.name)
+                excess -= sizes[entry]
+        for leftover in self.folder.glob(".new-*"):
+            if time.time() - _used(leftover) > ABANDONED_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+        return removed
+
+    def _remove_unused(self, entry: Path) -> bool:
+        try:
+            with (entry / "lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Without meta.json it is no entry any more, whatever happens to the rest.
+                (entry / "meta.json").unlink()
+                shutil.rmtree(entry)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _used(path: Path) -> float:
+    meta = path / "meta.json"
+    return (meta if meta.is_file() else path).stat().st_mtime

@@ -1,0 +1,74 @@
+"""What a user may say about data: the fields behind the --dataset family of flags."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from swiftlite.config.errors import UsageError
+from swiftlite.config.options import option
+
+
+@dataclass
+class DataConfig:
+    """Which rows, how many of them, how long they may be, and how they are batched."""
+
+    dataset: list[str] = option(
+        [], "training data: a registered name, a file or a folder, each with an optional #N (take N rows)"
+    )
+    val_dataset: list[str] = option([], "validation data, written like --dataset; none: hold out a share")
+    split_dataset_ratio: float = option(
+        0.01, "share of the rows held out for validation when --val_dataset is not given; 0: none"
+    )
+    columns: dict = option({}, 'renames columns before a row is read, as JSON: {"question": "query"}')
+    max_length: int = option(2048, "longest row in tokens; --truncation_strategy says what happens beyond it")
+    truncation_strategy: Literal["delete", "left", "right", "split"] = option(
+        "delete",
+        "rows over --max_length: delete them, cut tokens off on the left or the right, or split into pieces",
+    )
+    on_bad_row: Literal["stop", "drop"] = option(
+        "stop", "a row that cannot be read: stop with its line, or drop it and list it in data.json"
+    )
+    data_seed: int = option(42, "seed of the sampling and of the validation split")
+    dataset_shuffle: bool = option(True, "draw a new order of the training rows for each epoch")
+    train_dataset_sample: int = option(-1, "train on this many rows in all; -1: every row", rare=True)
+    val_dataset_sample: int = option(-1, "validate on this many rows in all; -1: every row", rare=True)
+    cache_dir: str | None = option(
+        None, "folder of the tokenised rows; none: ~/.cache/swiftlite/tokens", rare=True
+    )
+    cache_size_gb: float = option(
+        20.0, "largest size of that folder in GB (1e9 bytes); least recently used removed first", rare=True
+    )
+    padding_free: bool = option(
+        False, "join the rows of a micro-batch into one row without padding, positions reset at each document"
+    )
+    group_by_length: bool = option(False, "batch rows of similar length together (less padding)")
+    pad_to_multiple_of: int = option(8, "padded batches: round the row length up to a multiple", rare=True)
+
+    def check(self) -> None:
+        """Raise UsageError, naming the flag, for a value that cannot work."""
+        for flag in ("dataset", "val_dataset"):
+            if any(not name.strip() for name in getattr(self, flag)):
+                raise UsageError(f"--{flag}: an empty name; expected a registered name, a file or a folder")
+        if not (math.isfinite(self.split_dataset_ratio) and 0 <= self.split_dataset_ratio < 1):
+            raise UsageError(
+                f"--split_dataset_ratio {self.split_dataset_ratio}: expected a share from 0 to below 1"
+            )
+        if self.max_length < 2:
+            raise UsageError(
+                f"--max_length {self.max_length}: expected at least 2 tokens, one to read and one to predict"
+            )
+        for flag in ("train_dataset_sample", "val_dataset_sample"):
+            value = getattr(self, flag)
+            if value != -1 and value < 1:
+                raise UsageError(f"--{flag} {value}: expected a number of rows from 1 up, or -1 for all")
+        if self.data_seed < 0:
+            raise UsageError(f"--data_seed {self.data_seed}: expected 0 or more")
+        if not self.cache_size_gb > 0:
+            raise UsageError(f"--cache_size_gb {self.cache_size_gb}: expected a size above 0")
+        if self.pad_to_multiple_of < 1:
+            raise UsageError(f"--pad_to_multiple_of {self.pad_to_multiple_of}: expected 1 or more")
+        for old, new in self.columns.items():
+            if not (isinstance(new, str) and old and new):
+                raise UsageError(
+                    f'--columns: {old!r}: {new!r} is not a rename; expected {{"column": "name"}}, both text'
+                )

@@ -1,0 +1,77 @@
+"""The most memory a run has held: what CUDA allocated and reserved, or the process's peak RSS on a CPU."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Peak in GiB. For kind "rss" both numbers are the process's peak resident memory."""
+
+    allocated_gib: float
+    reserved_gib: float
+    kind: Literal["cuda", "rss"]
+
+    def as_dict(self) -> dict[str, float]:
+        """For logs and tables, under names that say what was measured."""
+        if self.kind == "rss":
+            return {"peak_rss_gib": self.reserved_gib}
+        return {"peak_allocated_gib": self.allocated_gib, "peak_reserved_gib": self.reserved_gib}
+
+
+def peak_memory(device: torch.device | str) -> PeakMemory:
+    """The peak since `reset_peak` or the start of the process.
+
+    Reserved is what nvidia-smi sees and what ms-swift's tables print; allocated is what tensors filled.
+    """
+    import torch
+
+    device = torch.device(device)
+    if device.type == "cuda":
+        allocated = torch.cuda.max_memory_allocated(device) / GIB
+        return PeakMemory(allocated, torch.cuda.max_memory_reserved(device) / GIB, "cuda")
+    rss = _peak_rss() / GIB
+    return PeakMemory(rss, rss, "rss")
+
+
+def reset_peak(device: torch.device | str) -> bool:
+    """Starts the peak again from what is held now; False where the system cannot (peak RSS off Linux)."""
+    import torch
+
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        # proc(5): writing 5 resets the high-water mark of resident memory.
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_rss() -> int:
+    """Bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss on Linux: a child starts with its parent's.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

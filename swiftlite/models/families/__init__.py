@@ -1,0 +1,1 @@
+"""One file a model family: its rows in the registry."""

@@ -1,0 +1,17 @@
+"""nano: the small model inside this package, for demos and tests without a download."""
+
+import json
+from pathlib import Path
+
+from swiftlite.models.registry import ModelEntry, register_model
+
+FOLDER = Path(__file__).parent.parent / "nano"
+
+register_model(
+    ModelEntry(
+        "nano",
+        "qwen2",
+        json.loads((FOLDER / "config.json").read_text(encoding="utf-8")),
+        folder=str(FOLDER),
+    )
+)

@@ -1,0 +1,98 @@
+"""Loads what `resolve_model` found: config, tokenizer and weights, never running code from a model folder."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from swiftlite.config.errors import UserError
+from swiftlite.models.dummy import build_dummy
+from swiftlite.models.families.nano import FOLDER as NANO_FOLDER
+from swiftlite.models.source import ModelSource
+
+_THREE_WAYS = (
+    "three ways to get it: a local folder (--model FOLDER), the hub's own tool on a machine with a network "
+    "(`hf download {id}`), or random weights to try things out (--weights dummy)"
+)
+
+
+def load_config(source: ModelSource) -> PretrainedConfig:
+    """The transformers config of the base model: from its folder or hub id, else from the registered shape.
+
+    Raises:
+        UserError: it cannot be found or read.
+    """
+    if source.entry is not None and source.path is None and source.dummy_seed is not None:
+        return AutoConfig.for_model(source.entry.architecture, **source.entry.shape)
+    return _loaded(AutoConfig, source, source.location)
+
+
+def load_tokenizer(source: ModelSource, vocab_size: int, notes: list[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer; `notes` gets a sentence when it is not the model's own.
+
+    Raises:
+        UserError: none can be found, or it has more entries than the model's embedding.
+    """
+    location = source.tokenizer or source.location
+    if source.tokenizer is None and (source.dummy_seed is not None and not _has_tokenizer(source)):
+        location = str(NANO_FOLDER)
+        notes.append("the model brings no tokenizer here: nano's is used (--tokenizer FOLDER names another)")
+    tokenizer = _loaded(AutoTokenizer, source, location)
+    highest = max(len(tokenizer), tokenizer.vocab_size)
+    if highest > vocab_size:
+        raise UserError(
+            f"the tokenizer {location} has {highest} entries, the model's embedding only {vocab_size} rows; "
+            f"pass the matching one with --tokenizer FOLDER"
+        )
+    return tokenizer
+
+
+def load_model(
+    source: ModelSource, config: PretrainedConfig, dtype: torch.dtype, device: torch.device, attn_impl: str
+) -> PreTrainedModel:
+    """The base model's weights on `device` in `dtype`, or random ones when the source says so.
+
+    Raises:
+        UserError: the weights are missing or do not fit the config.
+    """
+    if source.dummy_seed is not None:
+        # nano's fixed weights must be the same on every device, so they are drawn on the CPU.
+        draw_on = torch.device("cpu") if source.path == NANO_FOLDER else device
+        return build_dummy(config, dtype, draw_on, attn_impl, source.dummy_seed).to(device)
+    placement = {"device_map": {"": device}} if device.type != "cpu" else {}
+    model, report = _loaded(
+        AutoModelForCausalLM,
+        source,
+        source.location,
+        config=config,
+        dtype=dtype,
+        attn_implementation=attn_impl,
+        output_loading_info=True,
+        **placement,
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise UserError(
+            f"{source.location}: {len(missing)} weights of {type(model).__name__} are not in the checkpoint, "
+            f"for example {missing[0]}; it is damaged or of another architecture"
+        )
+    return model
+
+
+def _has_tokenizer(source: ModelSource) -> bool:
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "qwen.tiktoken")
+    return source.path is not None and any((source.path / n).is_file() for n in names)
+
+
+def _loaded(auto: Any, source: ModelSource, location: str, **more: Any) -> Any:
+    local = Path(location).is_dir()
+    if not local and source.revision:
+        more["revision"] = source.revision
+    try:
+        return auto.from_pretrained(location, trust_remote_code=False, local_files_only=local, **more)
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        advice = "" if local else "; " + _THREE_WAYS.format(id=location)
+        raise UserError(f"could not load {location}: {reason}{advice}") from error

@@ -1,0 +1,1 @@
+"""How work is spread over processes: strategies with the verbs wrap, backward, step and save."""

@@ -1,0 +1,29 @@
+"""Which attention implementation runs, and why: one decision, shown in the run's header."""
+
+import importlib.util
+
+import torch
+
+from swiftlite.config.errors import UserError
+
+
+def choose_attention(wanted: str, device: torch.device, dtype: str) -> tuple[str, str]:
+    """(transformers' attn_implementation, the reason in a few words) for `--attn_impl`.
+
+    Raises:
+        UserError: a kernel package was asked for by name and cannot run here.
+    """
+    installed = importlib.util.find_spec("flash_attn") is not None
+    usable = installed and device.type == "cuda" and dtype != "fp32"
+    if wanted.startswith("flash_attention"):
+        if not usable:
+            why = "flash-attn is not installed" if not installed else f"it runs on neither {device.type} nor {dtype}"
+            raise UserError(f"--attn_impl {wanted}: {why}; use --attn_impl auto")
+        return wanted, "asked for"
+    if wanted == "flash":
+        if usable:
+            return "flash_attention_2", "flash-attn is installed"
+        return "sdpa", "PyTorch's own flash kernel" if device.type == "cuda" else f"no flash kernel on {device.type}"
+    if wanted == "auto":
+        return "sdpa", "PyTorch picks the kernel"
+    return wanted, "asked for"

@@ -1,0 +1,1 @@
+"""The training commands, the loop, checkpoints and resume."""

@@ -1,0 +1,152 @@
+"""Settings of training: what the optimizer does, and when a run logs, evaluates and saves."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from swiftlite.chat.config import ChatConfig
+from swiftlite.config.command import CommandConfig
+from swiftlite.config.errors import UserError
+from swiftlite.config.general import GeneralConfig
+from swiftlite.config.options import option
+from swiftlite.data.config import DataConfig
+from swiftlite.models.config import ModelConfig
+from swiftlite.tuners.config import TunerConfig
+from swiftlite.tuners.lora.config import LoraOptions
+from swiftlite.tuners.registry import check_tuner_name, tuner_parts
+
+
+@dataclass
+class OptimConfig:
+    num_train_epochs: float = option(3, "passes over the training rows")
+    max_steps: int = option(-1, "stop after this many optimizer steps, whatever the epochs; -1: no limit")
+    batch_size: int = option(1, "rows in a micro-batch, per device")
+    gradient_accumulation_steps: int | None = option(
+        None, "micro-batches in an optimizer step; none: enough for 16 rows a step over all devices"
+    )
+    learning_rate: float | None = option(None, "none: 1e-4 for adapters, 1e-5 for full")
+    lr_scheduler_type: Literal[
+        "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
+    ] = option("cosine", "how the learning rate falls")
+    lr_scheduler_kwargs: dict = option({}, "further settings of the scheduler, as JSON", rare=True)
+    warmup_ratio: float = option(0.05, "share of the steps in which the learning rate rises")
+    warmup_steps: int = option(0, "steps in which the learning rate rises; above 0 it wins over the ratio", rare=True)
+    optim: Literal["adamw", "muon", "sgd"] = option(
+        "adamw", "adamw, muon (hidden matrices by Muon, the rest by AdamW) or sgd"
+    )
+    weight_decay: float = option(0.1, "decoupled weight decay; none on biases and norms")
+    adam_beta1: float = option(0.9, "AdamW's first beta", rare=True)
+    adam_beta2: float = option(0.95, "AdamW's second beta", rare=True)
+    adam_epsilon: float = option(1e-8, "AdamW's epsilon", rare=True)
+    max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0: never")
+    max_bad_steps: int = option(5, "stop after this many steps in a row whose gradients are not finite", rare=True)
+    gradient_checkpointing: bool = option(
+        True, "recompute activations in the backward pass: about a third slower, far less memory"
+    )
+    deterministic: bool = option(False, "bit-identical repeats on a GPU, at some speed (a CPU always is)", rare=True)
+
+    def check(self) -> None:
+        positive = ("num_train_epochs", "batch_size", "max_bad_steps", "adam_epsilon")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name}: {getattr(self, name)} must be above 0")
+        for name in ("weight_decay", "max_grad_norm", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise UserError(f"--{name}: {getattr(self, name)} must not be negative")
+        for name in ("adam_beta1", "adam_beta2", "warmup_ratio"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"--{name}: {getattr(self, name)} is not between 0 and 1")
+        if self.gradient_accumulation_steps is not None and self.gradient_accumulation_steps < 1:
+            raise UserError(f"--gradient_accumulation_steps: {self.gradient_accumulation_steps} must be 1 or more")
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise UserError(f"--learning_rate: {self.learning_rate} must be above 0")
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise UserError(f"--max_steps: {self.max_steps} is neither -1 (no limit) nor a number of steps")
+
+
+@dataclass
+class RunConfig:
+    output_dir: str = option("output", "runs are written to OUTPUT_DIR/MODEL/RUN_NAME")
+    run_name: str | None = option(None, "name of the run's folder; none: v0, v1, ... with the date")
+    resume: str | None = option(
+        None,
+        "go on with a run: its folder, one of its checkpoints, or no value for the newest run of this model",
+        bare="newest",
+    )
+    logging_steps: int = option(5, "steps between log lines")
+    eval_strategy: Literal["steps", "epoch", "no"] = option("steps", "when to evaluate")
+    eval_steps: int | None = option(None, "steps between evaluations; none: as save_steps")
+    eval_batch_size: int | None = option(None, "rows in an evaluation batch; none: as batch_size")
+    save_strategy: Literal["steps", "epoch", "no"] = option("steps", "when to save a checkpoint")
+    save_steps: int = option(500, "steps between checkpoints")
+    save_total_limit: int | None = option(
+        2, "checkpoints kept: the newest ones, and always the best one; none: all"
+    )
+    save_only_model: bool = option(False, "leave optimizer state out of checkpoints; such a run cannot resume")
+    early_stopping_patience: int | None = option(
+        None, "stop after this many evaluations in a row without a better eval loss"
+    )
+    report_to: list[Literal["tensorboard"]] = option([], "trackers beside log.jsonl and the plots")
+
+    def check(self) -> None:
+        for name in ("logging_steps", "save_steps", "eval_steps", "eval_batch_size", "early_stopping_patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name}: {value} must be 1 or more")
+        if self.save_total_limit is not None and self.save_total_limit < 1:
+            raise UserError(
+                f"--save_total_limit: {self.save_total_limit} must be 1 or more; --save_strategy no saves none"
+            )
+        if self.early_stopping_patience and self.eval_strategy == "no":
+            raise UserError("--early_stopping_patience needs evaluations; --eval_strategy no makes none")
+        if self.run_name is not None and (not self.run_name or "/" in self.run_name or self.run_name.startswith(".")):
+            raise UserError(f"--run_name: '{self.run_name}' is not the name of a folder")
+
+
+class SftConfig(CommandConfig):
+    """Settings of `swiftlite sft`."""
+
+    command: ClassVar[str] = "sft"
+    parts: ClassVar[dict[str, type]] = {
+        "general": GeneralConfig,
+        "model": ModelConfig,
+        "chat": ChatConfig,
+        "data": DataConfig,
+        "tuner": TunerConfig,
+        "lora": LoraOptions,
+        "optim": OptimConfig,
+        "run": RunConfig,
+    }
+    # research behind the numbers: ms-swift v1.5 to v2.0, argument defaults at the time of its tables.
+    presets: ClassVar[dict[str, dict]] = {
+        "seed": {
+            "num_train_epochs": 1,
+            "lora_target_modules": ["DEFAULT"],
+            "lora_dropout": 0.05,
+            "lr_scheduler_type": "linear",
+            "weight_decay": 0.01,
+            "adam_beta2": 0.999,
+            "max_grad_norm": 0.5,
+            "gradient_accumulation_steps": 16,
+            "save_steps": 50,
+        }
+    }
+
+    general: GeneralConfig
+    model: ModelConfig
+    chat: ChatConfig
+    data: DataConfig
+    tuner: TunerConfig
+    lora: LoraOptions
+    optim: OptimConfig
+    run: RunConfig
+
+    @classmethod
+    def all_parts(cls) -> dict[str, type]:
+        """The parts above, and those of tuners that plugins registered."""
+        return cls.parts | tuner_parts()
+
+    def check(self) -> None:
+        super().check()
+        check_tuner_name(self.tuner.sft_type)
+        if not self.data.dataset:
+            raise UserError("no data given: pass --dataset FILE_OR_NAME (try --dataset demo)")

@@ -1,0 +1,55 @@
+"""Turns every `auto` into a value before the run starts, so that run.yaml repeats exactly this run."""
+
+import math
+
+import torch
+
+from swiftlite.models.device import choose_device, choose_dtype
+from swiftlite.parallel.launch import World
+from swiftlite.speed.attention import choose_attention
+from swiftlite.train.config import SftConfig
+
+_ROWS_PER_STEP = 16
+_LEARNING_RATES = {"full": 1e-5}
+
+
+def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
+    """Writes the decisions into `config`; returns the device and the reasons for the header.
+
+    Raises:
+        UserError: something asked for cannot run here.
+    """
+    device = choose_device(config.model, world.local_rank)
+    dtype = choose_dtype(config.model, device)
+    attention, why = choose_attention(config.model.attn_impl, device, dtype)
+    config.set("dtype", dtype)
+    config.set("attn_impl", attention)
+    reasons = [f"{dtype} on {_device_name(device)}", f"attention: {attention} ({why})"]
+    if config.optim.gradient_accumulation_steps is None:
+        rows = config.optim.batch_size * world.size
+        config.set("gradient_accumulation_steps", math.ceil(_ROWS_PER_STEP / rows))
+    if config.optim.learning_rate is None:
+        config.set("learning_rate", _LEARNING_RATES.get(config.tuner.sft_type, 1e-4))
+    if config.run.eval_steps is None:
+        config.set("eval_steps", config.run.save_steps)
+    if config.run.eval_batch_size is None:
+        config.set("eval_batch_size", config.optim.batch_size)
+    return device, reasons
+
+
+def make_repeatable(config: SftConfig) -> None:
+    """Seeds what is random; with `--deterministic`, also picks repeatable GPU kernels."""
+    torch.manual_seed(config.general.seed)
+    if config.optim.deterministic:
+        import os
+
+        # cuBLAS reads this when its first handle is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()} ({torch.get_num_threads()} threads)"

@@ -1,0 +1,149 @@
+"""Puts a run together: epochs into steps, optimizers, schedules, progress; and writes up what came of it."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from swiftlite.config.errors import UserError
+from swiftlite.data.loading import Data
+from swiftlite.data.sampler import EpochPlan
+from swiftlite.measure.flops import model_flops
+from swiftlite.measure.memory import reset_peak
+from swiftlite.measure.peak import peak_flops
+from swiftlite.measure.throughput import Meter
+from swiftlite.parallel.strategy import SingleDevice
+from swiftlite.train.batches import Collator
+from swiftlite.train.checkpoint import load_training_state
+from swiftlite.train.config import SftConfig
+from swiftlite.train.loop import Job, Loop
+from swiftlite.train.optimizer import build_optimizers, build_schedulers
+from swiftlite.train.plots import draw_plots
+from swiftlite.train.reporting import open_reporters, read_log
+from swiftlite.train.result import TrainResult
+from swiftlite.train.run_folder import RunFolder
+from swiftlite.train.state import TrainState
+from swiftlite.tuners.tuner import Tuner
+
+_WARMUP_STEPS = 3
+
+
+def build_job(
+    config: SftConfig,
+    run: RunFolder,
+    model: nn.Module,
+    tuner: Tuner,
+    data: Data,
+    tokenizer: PreTrainedTokenizerBase,
+    strategy: SingleDevice,
+    save_weights: Callable[[Path], None],
+    checkpoint: Path | None,
+) -> Job:
+    """Everything the loop needs; with a checkpoint, in the state it was saved in.
+
+    Raises:
+        UserError: the checkpoint belongs to another run, or the run is over already.
+    """
+    forward = strategy.wrap(model)
+    plan = epoch_planner(config, data, strategy.world.size)
+    steps_per_epoch = plan(0).steps
+    total_steps = math.ceil(config.optim.num_train_epochs * steps_per_epoch)
+    if config.optim.max_steps > 0:
+        # As in transformers.Trainer: a limit in steps replaces the epochs.
+        total_steps = config.optim.max_steps
+    assert config.optim.learning_rate is not None
+    groups = tuner.parameter_groups(model, config.optim.learning_rate, config.optim.weight_decay)
+    optimizers = build_optimizers(config.optim, model, groups, strategy.device)
+    schedulers = build_schedulers(config.optim, optimizers, total_steps)
+    state = load_training_state(checkpoint, optimizers, schedulers, strategy) if checkpoint else TrainState()
+    if state.step >= total_steps:
+        raise UserError(f"--resume {run.path}: it ended with step {state.step}; nothing is left to do")
+    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
+    reset_peak(strategy.device)
+    return Job(
+        config=config,
+        run=run.path,
+        model=model,
+        forward=forward,
+        strategy=strategy,
+        optimizers=optimizers,
+        schedulers=schedulers,
+        train=Collator(data.train, config.data, pad_id, strategy.device),
+        val=Collator(data.val, config.data, pad_id, strategy.device) if data.val else None,
+        plan=plan,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        save_weights=save_weights,
+        meter=Meter(
+            model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS
+        ),
+        reporters=open_reporters(run.path, config.run.report_to, state.step, total_steps)
+        if strategy.world.is_main
+        else [],
+        state=state,
+    )
+
+
+def epoch_planner(config: SftConfig, data: Data, world_size: int) -> Callable[[int], EpochPlan]:
+    """Epoch number -> the steps of that epoch, the same on every process."""
+    accumulation = config.optim.gradient_accumulation_steps
+    assert accumulation is not None
+
+    def plan(epoch: int) -> EpochPlan:
+        return EpochPlan(
+            data.train.lengths,
+            data.train.trained,
+            micro_batch_size=config.optim.batch_size,
+            accumulation=accumulation,
+            world_size=world_size,
+            seed=config.general.seed,
+            epoch=epoch,
+            shuffle=config.data.dataset_shuffle,
+            group_by_length=config.data.group_by_length,
+        )
+
+    return plan
+
+
+def _peak_flops(strategy: SingleDevice) -> float | None:
+    """The half-precision peak of one device; MFU means nothing against it in fp32."""
+    if strategy.device.type != "cuda" or strategy.dtype == "fp32":
+        return None
+    return peak_flops(torch.cuda.get_device_name(strategy.device))
+
+
+def run_job(job: Job) -> TrainResult:
+    """Trains to the end or to a signal, then writes metrics.json and the plots."""
+    loop = Loop(job)
+    try:
+        exit_code = loop.run()
+        metrics = loop.summary()
+        if job.strategy.world.is_main:
+            run = RunFolder(job.run)
+            run.write_json("metrics.json", metrics)
+            draw_plots(read_log(job.run / "log.jsonl"), job.run / "plots")
+            job.say(_closing_lines(job, metrics, exit_code))
+    finally:
+        for reporter in job.reporters:
+            reporter.close()
+        job.strategy.close()
+    return TrainResult(job.run, metrics, exit_code)
+
+
+def _closing_lines(job: Job, metrics: dict, exit_code: int) -> list[str]:
+    rates = [f"{metrics[k]:,.2f} {k.replace('_per_s', '/s')}" for k in ("samples_per_s", "tokens_per_s") if k in metrics]
+    if "mfu" in metrics:
+        rates.append(f"MFU {metrics['mfu']:.1%}")
+    memory = [f"{k.removeprefix('peak_').removesuffix('_gib')} {v:.2f} GiB" for k, v in metrics.items() if k.endswith("_gib")]
+    lines = ["; ".join([*rates, "peak memory: " + ", ".join(memory)])]
+    if metrics["best_step"] is not None:
+        lines.append(f"best eval loss {metrics['best_eval_loss']:.4f} at step {metrics['best_step']}")
+    if exit_code == 0:
+        lines += [
+            f"weights: {job.run / 'final'}; numbers and plots: {job.run}",
+            f"next: swiftlite infer --ckpt_dir {job.run}",
+        ]
+    return lines

@@ -1,0 +1,302 @@
+"""The training loop, top to bottom: batches in, optimizer steps out; logs, evaluations, checkpoints, an exact end."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from swiftlite.config.errors import UserError
+from swiftlite.data.sampler import EpochPlan
+from swiftlite.measure.memory import peak_memory
+from swiftlite.measure.throughput import Meter
+from swiftlite.parallel.strategy import SingleDevice
+from swiftlite.train.batches import Collator, StepBatches, stream
+from swiftlite.train.checkpoint import (
+    delete_old,
+    newest_checkpoint,
+    save_random_state,
+    save_training_state,
+    write_folder,
+)
+from swiftlite.train.config import SftConfig
+from swiftlite.train.loss import token_loss
+from swiftlite.train.reporting import Reporter
+from swiftlite.train.signals import EXIT_CODES, StopRequest
+from swiftlite.train.state import TrainState
+
+
+@dataclasses.dataclass
+class Job:
+    """Everything a run is made of, ready to go.
+
+    `model` is what is saved, `forward` what is called (DDP wraps it); `save_weights(folder)` writes the model,
+    its tokenizer and its card.
+    """
+
+    config: SftConfig
+    run: Path
+    model: nn.Module
+    forward: nn.Module
+    strategy: SingleDevice
+    optimizers: list[torch.optim.Optimizer]
+    schedulers: list[torch.optim.lr_scheduler.LRScheduler]
+    train: Collator
+    val: Collator | None
+    plan: Callable[[int], EpochPlan]
+    steps_per_epoch: int
+    total_steps: int
+    save_weights: Callable[[Path], None]
+    meter: Meter
+    reporters: list[Reporter]
+    state: TrainState
+
+    def say(self, lines: list[str]) -> None:
+        """Sentences for the user."""
+        for reporter in self.reporters:
+            reporter.message("\n".join(lines))
+
+
+class Loop:
+    """Runs a job to its end, or to a signal."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.state = job.state
+        self.parameters = [p for p in job.model.parameters() if p.requires_grad]
+        self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._last_norm = 0.0
+        self._last_eval: float | None = None
+        self._saved_step = -1
+
+    def run(self) -> int:
+        """Trains; returns the exit code: 0 at the end, 143 or 130 after SIGTERM or Ctrl-C.
+
+        Raises:
+            UserError: too many steps in a row without finite gradients, or a checkpoint could not be written.
+        """
+        state, job = self.state, self.job
+        with StopRequest() as stop:
+            while state.step < job.total_steps:
+                plan = job.plan(state.epoch)
+                for batches in stream(job.train, plan, state.cursor, job.strategy.world.rank):
+                    self._train_step(batches)
+                    end_of_epoch = state.cursor == plan.steps
+                    if end_of_epoch:
+                        state.epoch, state.cursor = state.epoch + 1, 0
+                    if self._after_step(end_of_epoch):
+                        return self._finish()
+                    if self._must_stop(stop):
+                        return self._stop(stop)
+                    if state.step >= job.total_steps:
+                        break
+        return self._finish()
+
+    def _train_step(self, batches: StepBatches) -> None:
+        job, state = self.job, self.state
+        started = time.perf_counter()
+        job.forward.train()
+        total = torch.zeros((), device=job.strategy.device)
+        last = len(batches.micro_batches) - 1
+        for i, batch in enumerate(batches.micro_batches):
+            with job.strategy.micro_batch(last=i == last):
+                loss = token_loss(job.forward, batch) / batches.denominator
+                job.strategy.backward(loss)
+            total += loss.detach()
+        norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)
+        for scheduler in job.schedulers:
+            scheduler.step()
+        self._pending.append((total, norm.detach()))
+        state.step += 1
+        state.cursor += 1
+        state.samples += batches.samples
+        state.tokens += batches.tokens
+        state.trained += batches.trained
+        job.meter.add(
+            batches.samples,
+            batches.tokens,
+            batches.trained,
+            batches.padded * job.strategy.world.size,
+            batches.squared_lengths,
+        )
+        # A CPU has computed by now; on a GPU, reading the numbers each step would make it wait for the host.
+        if job.strategy.device.type == "cpu":
+            self._read_pending()
+        state.seconds += time.perf_counter() - started
+        for reporter in job.reporters:
+            reporter.step(state, job.total_steps)
+
+    def _read_pending(self) -> None:
+        """Fetches losses and norms of the steps since the last time, and counts the bad ones."""
+        if not self._pending:
+            return
+        pairs = torch.stack([torch.stack([a.float(), b.float()]) for a, b in self._pending]).cpu().tolist()
+        self._pending.clear()
+        losses = self.job.strategy.sum([loss for loss, _ in pairs])
+        state = self.state
+        for loss, (_, norm) in zip(losses, pairs):
+            # A GradScaler skips overflowing steps by design; only a loss that is not finite is bad there.
+            bad = not math.isfinite(loss) or not (math.isfinite(norm) or self.job.strategy.scaler.is_enabled())
+            state.bad_steps += bad
+            state.bad_in_a_row = state.bad_in_a_row + 1 if bad else 0
+            if not bad:
+                state.window.append(loss)
+            self._last_norm = norm
+            if state.bad_in_a_row >= self.job.config.optim.max_bad_steps:
+                raise UserError(self._too_many_bad_steps())
+
+    def _too_many_bad_steps(self) -> str:
+        kept = newest_checkpoint(self.job.run)
+        saved = f"{kept} holds the last good state" if kept else "no checkpoint was saved before"
+        return (
+            f"{self.state.bad_in_a_row} steps in a row (up to step {self.state.step}) had gradients that are not "
+            f"finite and were not applied; {saved}. Lower --learning_rate or --max_grad_norm, or use --dtype bf16 "
+            f"or fp32"
+        )
+
+    def _after_step(self, end_of_epoch: bool) -> bool:
+        """Logs, evaluates and saves when it is time; True when early stopping says so."""
+        state, run = self.state, self.job.config.run
+        last = state.step >= self.job.total_steps
+        if state.step % run.logging_steps == 0 or state.step == 1 or last:
+            self._log()
+        evaluate = last or _is_due(run.eval_strategy, state.step, run.eval_steps or run.save_steps, end_of_epoch)
+        save = _is_due(run.save_strategy, state.step, run.save_steps, end_of_epoch)
+        improved = evaluate and self._evaluate()
+        if run.save_strategy != "no" and (improved or (save and not last)):
+            self.save()
+        patience = run.early_stopping_patience
+        return patience is not None and state.stale_evals >= patience
+
+    def _log(self) -> None:
+        job, state = self.job, self.state
+        self._read_pending()
+        record: dict[str, Any] = {
+            "step": state.step,
+            "epoch": round(state.epoch + state.cursor / job.steps_per_epoch, 6),
+            "loss": sum(state.window) / len(state.window) if state.window else math.nan,
+            "grad_norm": self._last_norm,
+            "learning_rate": job.schedulers[0].get_last_lr()[0],
+            "samples": state.samples,
+            "tokens": state.tokens,
+            "trained_tokens": state.trained,
+            "bad_steps": state.bad_steps,
+            "seconds": state.seconds,
+        }
+        state.window = []
+        record |= job.meter.since_last_log() | peak_memory(job.strategy.device).as_dict()
+        for reporter in job.reporters:
+            reporter.log(record)
+
+    @torch.no_grad()
+    def _evaluate(self) -> bool:
+        """Loss per trained token over the whole validation set; True when it is the best so far."""
+        job, state = self.job, self.state
+        if job.val is None or job.config.run.eval_strategy == "no":
+            return False
+        with job.meter.pause():
+            started = time.perf_counter()
+            job.forward.eval()
+            plan = EpochPlan(
+                job.val.dataset.lengths,
+                job.val.dataset.trained,
+                micro_batch_size=job.config.run.eval_batch_size or job.config.optim.batch_size,
+                accumulation=1,
+                world_size=job.strategy.world.size,
+                seed=0,
+                epoch=0,
+                shuffle=False,
+                group_by_length=False,
+            )
+            total = torch.zeros((), dtype=torch.float64, device=job.strategy.device)
+            for batches in stream(job.val, plan, 0, job.strategy.world.rank):
+                with job.strategy.autocast():
+                    for batch in batches.micro_batches:
+                        # The unwrapped model: DDP's forward would synchronise buffers and count on backwards.
+                        total += token_loss(job.model, batch)
+            loss = job.strategy.sum([total.item()])[0] / float(job.val.dataset.trained.sum())
+            record = {
+                "step": state.step,
+                "epoch": round(state.epoch + state.cursor / job.steps_per_epoch, 6),
+                "eval_loss": loss,
+                "eval_perplexity": math.exp(min(loss, 700.0)),
+                "eval_seconds": time.perf_counter() - started,
+            }
+        self._last_eval = loss
+        improved = state.best_loss is None or loss < state.best_loss
+        if improved:
+            state.best_loss, state.best_step, state.stale_evals = loss, state.step, 0
+        else:
+            state.stale_evals += 1
+        for reporter in job.reporters:
+            reporter.log(record)
+        return improved
+
+    def save(self) -> Path:
+        """Writes checkpoint-STEP, then deletes what the limit no longer keeps."""
+        job, state = self.job, self.state
+        target = job.run / f"checkpoint-{state.step}"
+        if self._saved_step == state.step:
+            return target
+        self._read_pending()
+
+        def write(folder: Path) -> None:
+            job.save_weights(folder)
+            if not job.config.run.save_only_model:
+                save_training_state(folder, state, job.optimizers, job.schedulers, job.strategy)
+
+        with job.meter.pause():
+            write_folder(target, job.strategy, write, lambda folder: save_random_state(folder, job.strategy))
+            if job.strategy.world.is_main:
+                delete_old(job.run, job.config.run.save_total_limit, state.best_step)
+        self._saved_step = state.step
+        job.say([f"saved {target}"])
+        return target
+
+    def _must_stop(self, stop: StopRequest) -> bool:
+        """Whether to stop for a signal; processes agree on it at log steps, where they wait for each other anyway."""
+        strategy = self.job.strategy
+        if strategy.world.size > 1 and self.state.step % self.job.config.run.logging_steps != 0:
+            return False
+        return strategy.any(stop.received is not None)
+
+    def _stop(self, stop: StopRequest) -> int:
+        number = stop.received or next(iter(EXIT_CODES))
+        if self.job.config.run.save_strategy != "no":
+            self.save()
+            where = f"go on with --resume {self.job.run}"
+        else:
+            where = "nothing was saved (--save_strategy no)"
+        self.job.say([f"stopped by {number.name} after step {self.state.step}; {where}"])
+        return EXIT_CODES[number]
+
+    def _finish(self) -> int:
+        self._read_pending()
+        with self.job.meter.pause():
+            write_folder(self.job.run / "final", self.job.strategy, self.job.save_weights)
+        return 0
+
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json says of the run."""
+        state = self.state
+        return {
+            "steps": state.step,
+            "epochs": round(state.epoch + state.cursor / self.job.steps_per_epoch, 6),
+            "samples": state.samples,
+            "tokens": state.tokens,
+            "trained_tokens": state.trained,
+            "bad_steps": state.bad_steps,
+            "eval_loss": self._last_eval,
+            "best_eval_loss": state.best_loss,
+            "best_step": state.best_step,
+            **self.job.meter.total(),
+            **peak_memory(self.job.strategy.device).as_dict(),
+        }
+
+
+def _is_due(strategy: str, step: int, every: int, end_of_epoch: bool) -> bool:
+    return (strategy == "steps" and step % every == 0) or (strategy == "epoch" and end_of_epoch)

@@ -1,0 +1,143 @@
+"""Where a run's numbers go: log.jsonl (exact), the terminal, and trackers."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from swiftlite.config.errors import UserError
+from swiftlite.train.state import TrainState
+
+
+class Reporter:
+    """Receives what happens in a run; methods that a reporter does not need do nothing."""
+
+    def step(self, state: TrainState, total_steps: int) -> None:
+        """After each optimizer step."""
+
+    def log(self, record: dict[str, Any]) -> None:
+        """A log line (`loss` in it) or an evaluation (`eval_loss` in it)."""
+
+    def message(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def close(self) -> None:
+        """The run is over, well or not."""
+
+
+class JsonlLog(Reporter):
+    """log.jsonl: one JSON object a line, numbers in full precision."""
+
+    def __init__(self, file: Path, from_step: int):
+        """Goes on after `from_step`: lines of later steps, written before an interruption, are taken out."""
+        kept = []
+        if file.is_file():
+            kept = [r for r in read_log(file) if r["step"] <= from_step]
+        file.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        self._file: TextIO = file.open("a", encoding="utf-8")
+
+    def log(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The records of a log.jsonl; a last line that a power cut left half-written is not one."""
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class TerminalLog(Reporter):
+    """A progress bar on a terminal; in a file or a pipe, one line per log record."""
+
+    def __init__(self, first_step: int, total_steps: int):
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.total_steps = total_steps
+        self.progress: Progress | None = None
+        if sys.stdout.isatty():
+            self.progress = Progress(
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[numbers]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(elapsed_when_finished=False),
+                console=self.console,
+            )
+            self._task = self.progress.add_task("train", total=total_steps, completed=first_step, numbers="")
+            self.progress.start()
+
+    def step(self, state: TrainState, total_steps: int) -> None:
+        if self.progress:
+            self.progress.update(self._task, completed=state.step)
+
+    def log(self, record: dict[str, Any]) -> None:
+        text = _words(record)
+        if self.progress and "loss" in record:
+            self.progress.update(self._task, numbers=text)
+        else:
+            self.console.print(f"step {record['step']}/{self.total_steps}  {text}")
+
+    def message(self, text: str) -> None:
+        self.console.print(text)
+
+    def close(self) -> None:
+        if self.progress:
+            self.progress.stop()
+
+
+class TensorBoardLog(Reporter):
+    """Numbers for TensorBoard, in the run folder's tensorboard/."""
+
+    def __init__(self, folder: Path, from_step: int):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "--report_to tensorboard: the package is not installed; `pip install tensorboard`, or leave it away"
+            ) from None
+        self.writer = SummaryWriter(str(folder), purge_step=from_step + 1)
+
+    def log(self, record: dict[str, Any]) -> None:
+        group = "eval" if "eval_loss" in record else "train"
+        for name, value in record.items():
+            if name != "step":
+                self.writer.add_scalar(f"{group}/{name}", value, record["step"])
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def open_reporters(run: Path, trackers: list[str], from_step: int, total_steps: int) -> list[Reporter]:
+    """log.jsonl and the terminal, and the trackers asked for."""
+    reporters: list[Reporter] = [JsonlLog(run / "log.jsonl", from_step), TerminalLog(from_step, total_steps)]
+    if "tensorboard" in trackers:
+        reporters.append(TensorBoardLog(run / "tensorboard", from_step))
+    return reporters
+
+
+def _words(record: dict[str, Any]) -> str:
+    if "eval_loss" in record:
+        return f"eval_loss {record['eval_loss']:.4f}  perplexity {record['eval_perplexity']:.2f}"
+    parts = [f"loss {record['loss']:.4f}", f"lr {record['learning_rate']:.2e}", f"norm {record['grad_norm']:.2f}"]
+    if "tokens_per_s" in record:
+        parts.append(f"{record['tokens_per_s']:,.0f} tokens/s")
+    if "mfu" in record:
+        parts.append(f"MFU {record['mfu']:.1%}")
+    memory = record.get("peak_reserved_gib", record.get("peak_rss_gib"))
+    if memory is not None:
+        parts.append(f"{memory:.2f} GiB")
+    if record["bad_steps"]:
+        parts.append(f"{record['bad_steps']} bad steps")
+    return "  ".join(parts)

@@ -1,0 +1,70 @@
+"""Going on with a run: its own settings hold, and only what cannot change the result may be given anew."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from swiftlite.config.command import read_recipe
+from swiftlite.config.errors import UserError
+from swiftlite.models.source import ModelSource, resolve_model
+from swiftlite.train.config import SftConfig
+from swiftlite.train.run_folder import RunFolder
+
+# Settings that say how a run is watched and stored, not what it computes.
+FREE = {
+    "resume",
+    "run_name",
+    "output_dir",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "save_only_model",
+    "report_to",
+    "plugin",
+    "cache_dir",
+    "cache_size_gb",
+    "max_bad_steps",
+}
+
+
+def resume_run(config: SftConfig) -> tuple[SftConfig, RunFolder, Path]:
+    """The settings to go on with, the run folder and the checkpoint.
+
+    Raises:
+        UserError: no such run, or a flag that would change what the run computes.
+    """
+    assert config.run.resume is not None
+    name = resolve_model(config.model, config.general.seed).name
+    folder, checkpoint = RunFolder.find(config.run.resume, config.run.output_dir, name)
+    recipe = read_recipe(folder.path / "run.yaml")
+    earlier = SftConfig.from_layers([recipe])
+    now, before = config.to_dict(), earlier.to_dict()
+    for option, source in config.sources.items():
+        if option in FREE:
+            earlier.set(option, now[option])
+        elif _differs(now[option], before[option], source) and not _same_model(option, config, earlier):
+            raise UserError(
+                f"--{option} {now[option]}: the run {folder.path} was started with {before[option]}; a resumed run "
+                f"keeps its settings. Leave the flag away, or start a new run from --model {checkpoint}"
+            )
+    return earlier, folder, checkpoint
+
+
+def _differs(now: Any, before: Any, source: str) -> bool:
+    """Whether the user asks for something else; a preset and what is left to us ask for nothing."""
+    return now != before and now not in ("auto", None) and not source.startswith("preset")
+
+
+def _same_model(option: str, now: SftConfig, before: SftConfig) -> bool:
+    """`--model nano` and `--model_type nano` name the same thing."""
+    if option not in ("model", "model_type"):
+        return False
+    seed = before.general.seed
+    return resolve_model(now.model, seed).to_card() == resolve_model(before.model, seed).to_card()
+
+
+def weights_of(source: ModelSource, checkpoint: Path, saves_adapter: bool) -> ModelSource:
+    """The run's base, or for a tuner that saves whole models the checkpoint itself."""
+    if saves_adapter:
+        return dataclasses.replace(source, adapter=checkpoint)
+    return dataclasses.replace(source, path=checkpoint, hub_id=None, dummy_seed=None)

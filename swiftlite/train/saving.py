@@ -1,0 +1,53 @@
+"""What a checkpoint holds besides training state: weights, tokenizer, generation settings, and a card."""
+
+import dataclasses
+import importlib.metadata
+import json
+from pathlib import Path
+
+from torch import nn
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from swiftlite.chat.template import Template
+from swiftlite.models.source import CARD, ModelSource
+from swiftlite.train.config import SftConfig
+from swiftlite.tuners.tuner import Tuner
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsWriter:
+    """Writes everything that later commands, and other tools, need to open a folder by its path alone."""
+
+    config: SftConfig
+    model: nn.Module
+    tuner: Tuner
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    source: ModelSource
+
+    def __call__(self, folder: Path) -> None:
+        self.tuner.save(self.model, folder)
+        self.tokenizer.chat_template = self.template.jinja()
+        self.tokenizer.save_pretrained(folder)
+        self._write_generation_config(folder)
+        card = {
+            "format": 1,
+            "swiftlite": importlib.metadata.version("swiftlite"),
+            "base": self.source.to_card(),
+            "adapter": self.tuner.saves_adapter,
+            "sft_type": self.config.tuner.sft_type,
+            "template": self.config.chat.template if self.template.name == "tokenizer" else self.template.name,
+            "system": self.config.chat.system,
+            "dtype": self.config.model.dtype,
+        }
+        (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+    def _write_generation_config(self, folder: Path) -> None:
+        """The trained stop tokens end generation, whatever the base's file said."""
+        settings = self.model.generation_config  # pyrefly: ignore
+        before = settings.eos_token_id
+        before = before if isinstance(before, list) else [] if before is None else [before]
+        settings.eos_token_id = list(dict.fromkeys([*self.template.stop_token_ids, *before]))
+        if settings.pad_token_id is None:
+            settings.pad_token_id = self.tokenizer.pad_token_id
+        settings.save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""What is trained: one folder a tuner, each with its settings (torch-free) and its class."""

@@ -1,0 +1,25 @@
+"""Settings: which tuner, and which parameters stay frozen."""
+
+from dataclasses import dataclass
+
+from swiftlite.config.errors import UserError
+from swiftlite.config.options import option
+
+
+@dataclass
+class TunerConfig:
+    sft_type: str = option("lora", "the tuner: lora (with dora, rslora, lora+ as its options) or full")
+    freeze_parameters_ratio: float = option(
+        0.0, "full: freeze the first layers until this share of all parameters is frozen", rare=True
+    )
+    freeze_parameters: list[str] = option([], "full: freeze parameters whose name starts so", rare=True)
+    freeze_parameters_regex: str | None = option(None, "full: freeze parameters whose name matches", rare=True)
+    trainable_parameters: list[str] = option(
+        [], "full: train parameters whose name starts so, whatever froze them", rare=True
+    )
+
+    def check(self) -> None:
+        if not 0 <= self.freeze_parameters_ratio <= 1:
+            raise UserError(
+                f"--freeze_parameters_ratio: {self.freeze_parameters_ratio} is not between 0 and 1"
+            )

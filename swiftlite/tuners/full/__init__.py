@@ -1,0 +1,1 @@
+"""Full fine-tuning, with parts frozen by name, pattern or share."""

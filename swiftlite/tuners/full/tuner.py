@@ -1,0 +1,56 @@
+"""Full fine-tuning: every parameter, or those that the freeze options leave."""
+
+import re
+from pathlib import Path
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from swiftlite.config.errors import UserError
+from swiftlite.tuners.tuner import Tuner
+
+
+class FullTuner(Tuner):
+    """Trains the model's own weights."""
+
+    def apply(self, model: PreTrainedModel) -> nn.Module:
+        """Freezes by share (in the order of the model, counted by elements), prefix and pattern.
+
+        Raises:
+            UserError: a prefix or pattern matches nothing, or nothing is left to train.
+        """
+        o = self.config.tuner
+        names = [n for n, _ in model.named_parameters()]
+        pattern = self._pattern(o.freeze_parameters_regex, names)
+        for flag, prefixes in (("freeze_parameters", o.freeze_parameters), ("trainable_parameters", o.trainable_parameters)):
+            for prefix in prefixes:
+                if not any(n.startswith(prefix) for n in names):
+                    raise UserError(f"--{flag}: no parameter's name starts with '{prefix}'; one of them is {names[0]}")
+        model.requires_grad_(True)
+        budget = o.freeze_parameters_ratio * sum(p.numel() for p in model.parameters())
+        for name, parameter in model.named_parameters():
+            budget -= parameter.numel()
+            frozen = (o.freeze_parameters_ratio > 0 and budget >= 0) or name.startswith(tuple(o.freeze_parameters))
+            frozen = frozen or (pattern is not None and pattern.search(name) is not None)
+            parameter.requires_grad = not frozen or name.startswith(tuple(o.trainable_parameters))
+        if not any(p.requires_grad for p in model.parameters()):
+            raise UserError("the freeze options leave no parameter to train; freeze less, or name --trainable_parameters")
+        return model
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        raise UserError(
+            f"--sft_type full cannot train on top of the adapter {folder}; continue it with --sft_type lora, "
+            f"or merge it first"
+        )
+
+    @staticmethod
+    def _pattern(regex: str | None, names: list[str]) -> re.Pattern[str] | None:
+        if regex is None:
+            return None
+        try:
+            pattern = re.compile(regex)
+        except re.error as error:
+            raise UserError(f"--freeze_parameters_regex: '{regex}' is not a regular expression: {error}") from None
+        if not any(pattern.search(n) for n in names):
+            raise UserError(f"--freeze_parameters_regex: '{regex}' matches no parameter; one of them is {names[0]}")
+        return pattern

@@ -1,0 +1,59 @@
+"""The names of `--sft_type`: each leads to a settings class (torch-free) and, when used, to the tuner itself."""
+
+import dataclasses
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from swiftlite.config.errors import UserError
+from swiftlite.config.options import closest
+from swiftlite.tuners.lora.config import LoraOptions
+
+if TYPE_CHECKING:
+    from swiftlite.tuners.tuner import Tuner
+
+
+@dataclasses.dataclass(frozen=True)
+class TunerEntry:
+    """One tuner.
+
+    Attributes:
+        name: the value of `--sft_type`.
+        target: `module:Class` of the Tuner.
+        options: its settings class, or None; several tuners may share one.
+    """
+
+    name: str
+    target: str
+    options: type | None = None
+
+
+_TUNERS: dict[str, TunerEntry] = {}
+
+
+def register_tuner(entry: TunerEntry) -> None:
+    """Adds a tuner; its settings become flags of every training command."""
+    _TUNERS[entry.name] = entry
+
+
+def tuner_parts() -> dict[str, type]:
+    """Settings classes of all tuners, by the name of their part."""
+    return {e.options.__name__.removesuffix("Options").lower(): e.options for e in _TUNERS.values() if e.options}
+
+
+def check_tuner_name(name: str) -> None:
+    """Raises a UserError when no tuner has that name."""
+    if name not in _TUNERS:
+        near = closest(name, list(_TUNERS))
+        raise UserError(f"--sft_type: '{name}' is none of {', '.join(_TUNERS)}{near}")
+
+
+def make_tuner(name: str, config: Any) -> "Tuner":
+    """The tuner of that name for a command's settings (which hold its part)."""
+    check_tuner_name(name)
+    entry = _TUNERS[name]
+    module, cls = entry.target.split(":")
+    return getattr(importlib.import_module(module), cls)(config)
+
+
+register_tuner(TunerEntry("lora", "swiftlite.tuners.lora.tuner:LoraTuner", LoraOptions))
+register_tuner(TunerEntry("full", "swiftlite.tuners.full.tuner:FullTuner"))

@@ -1,0 +1,44 @@
+"""What a tuner is: it turns a base model into one with something to train, and knows how that is saved."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+class Tuner:
+    """Base of all tuners; `config` is the command's settings.
+
+    Attributes:
+        saves_adapter: a checkpoint holds only the tuner's own weights and needs the base beside it.
+    """
+
+    saves_adapter: ClassVar[bool] = False
+
+    def __init__(self, config: Any):
+        self.config = config
+
+    def apply(self, model: PreTrainedModel) -> nn.Module:
+        """Freezes and adds what this tuner freezes and adds; returns the model to train."""
+        raise TypeError(f"{type(self).__name__} must define apply")
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        """Puts the tuner's saved weights on the base, ready to train further."""
+        raise TypeError(f"{type(self).__name__} must define load")
+
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimizer groups of the trainable parameters: biases and norms without weight decay."""
+        decayed, plain = [], []
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                (plain if parameter.dim() < 2 or "norm" in name.lower() else decayed).append(parameter)
+        groups = [
+            {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
+        ]
+        return [g for g in groups if g["params"]]
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Writes the weights as safetensors in the layout other tools read."""
+        model.save_pretrained(folder)  # pyrefly: ignore

@@ -1,0 +1,57 @@
+"""Tokenizers and conversations for the chat tests: a tiny tokenizer trained here, real ones from disk."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>"]
+CORPUS = [
+    "system\nYou are a helpful assistant.\n\nuser\nWhat is one and two?\n\nassistant\nThree, of course.",
+    "user\n\nHello there, hello world. How are you today?\n\nassistant\n\nI am fine, thanks. 你好，世界。",
+] * 4
+# The pre-tokeniser of Qwen2 and (nearly) Llama-3: line breaks run together, so they can straddle a border.
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+
+
+def train_tokenizer(specials=SPECIALS, special_flag=True, **settings):
+    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, processors, trainers
+    from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    # As Llama-3's: moves the start of " word" behind its space.
+    backend.post_processor = processors.ByteLevel(trim_offsets=True)
+    backend.decoder = ByteLevelDecoder()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False)
+    )
+    backend.add_tokens([AddedToken(name, special=special_flag, normalized=False) for name in specials])
+    settings = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"} | settings
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
+
+
+def load_shared(name):
+    from transformers import AutoTokenizer
+
+    path = SHARED / "tokenizers" / name
+    if not path.is_dir():
+        pytest.skip(f"{path} is not here")
+    return AutoTokenizer.from_pretrained(path)
+
+
+def talk(*contents, system=None):
+    """Messages from contents by turns: user, assistant, user, ..."""
+    head = [] if system is None else [{"role": "system", "content": system}]
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
+    return head + turns

@@ -1,0 +1,43 @@
+"""DataConfig refuses impossible values and names the flag."""
+
+import pytest
+
+from swiftlite.config.errors import UsageError
+from swiftlite.config.options import options_of
+from swiftlite.data.config import DataConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dataset", ["demo", " "]),
+        ("val_dataset", [""]),
+        ("split_dataset_ratio", 1.0),
+        ("split_dataset_ratio", -0.1),
+        ("split_dataset_ratio", float("nan")),
+        ("max_length", 1),
+        ("train_dataset_sample", 0),
+        ("val_dataset_sample", -2),
+        ("data_seed", -1),
+        ("cache_size_gb", 0),
+        ("pad_to_multiple_of", 0),
+        ("columns", {"question": 3}),
+        ("columns", {"question": ""}),
+    ],
+)
+def test_impossible_value_names_its_flag(field, value):
+    with pytest.raises(UsageError, match=f"--{field}"):
+        DataConfig(**{field: value}).check()
+
+
+def test_defaults_are_possible():
+    DataConfig().check()
+
+
+def test_every_field_is_an_option_with_help():
+    assert all(option.help for option in options_of("data", DataConfig))
+
+
+def test_columns_are_read_from_json():
+    columns = next(option for option in options_of("data", DataConfig) if option.name == "columns")
+    assert columns.read('{"question": "query"}') == {"question": "query"}
