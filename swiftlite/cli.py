@@ -19,7 +19,9 @@ class Command:
 
 COMMANDS = {
     "sft": Command(
-        "Fine-tune a model on conversations.", "swiftlite.train.config:SftConfig", "swiftlite.train.sft:run_sft"
+        "Fine-tune a model on conversations.",
+        "swiftlite.train.config:SftConfig",
+        "swiftlite.train.sft:run_sft",
     ),
     "infer": Command(
         "Chat with a model, or answer a file of prompts.",

@@ -1,76 +1,111 @@
-"""Runs training in child processes that start with everything imported: kills, resumes, several ranks."""
+"""Runs training in child processes that start with everything imported: kills, full disks, several ranks."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
 import socket
-from multiprocessing.process import BaseProcess
+import tempfile
+from pathlib import Path
 from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["swiftlite.train.sft", "swiftlite.tuners.lora.tuner", "swiftlite.tuners.full.tuner"])
+_SERVER.set_forkserver_preload(
+    ["swiftlite.cli", "swiftlite.train.sft", "swiftlite.tuners.lora.tuner", "swiftlite.tuners.full.tuner"]
+)
 
 
-def run_sft_in_child(settings: dict[str, Any], kill_at: int | None = None, kill_in_save: int | None = None) -> int:
-    """Exit code of a run in its own process; -9 where it killed itself as asked.
+@dataclasses.dataclass(frozen=True)
+class Mishap:
+    """What goes wrong: after optimizer step N, or while checkpoint N is half written."""
 
-    Args:
-        kill_at: SIGKILL itself after this optimizer step.
-        kill_in_save: SIGKILL itself while checkpoint N is half written.
-    """
-    child = _SERVER.Process(target=_child, args=(settings, kill_at, kill_in_save, {}))
-    return _finish(child)
+    kill_at: int | None = None
+    kill_in_save: int | None = None
+    signal_at: int | None = None
+    signal_number: int = signal.SIGTERM
+    disk_full_at: int | None = None
 
 
-def run_sft_in_ranks(settings: dict[str, Any], ranks: int) -> list[int]:
-    """Exit codes of one run spread over several processes, as torchrun starts them."""
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a child ended: its exit code (-9 after SIGKILL) and all it printed."""
+
+    code: int
+    output: str
+
+
+def run_sft_in_child(settings: dict[str, Any], mishap: Mishap = Mishap()) -> Ended:  # noqa: B008
+    """`swiftlite sft` in its own process."""
+    return _run([(settings, mishap, {})])[0]
+
+
+def run_sft_in_ranks(settings: dict[str, Any], ranks: int) -> list[Ended]:
+    """One run spread over several processes, as torchrun starts them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    children = []
-    for rank in range(ranks):
-        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        children.append(_SERVER.Process(target=_child, args=(settings, None, None, world)))
-    for child in children:
+    common = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return _run([(settings, Mishap(), common | {"RANK": r, "LOCAL_RANK": r}) for r in range(ranks)])
+
+
+def _run(calls: list[tuple[dict, Mishap, dict]]) -> list[Ended]:
+    started = []
+    for call in calls:
+        log = Path(tempfile.mkstemp(suffix=".log")[1])
+        child = _SERVER.Process(target=_child, args=(*call, str(log)))
         child.start()
-    return [_join(child) for child in children]
+        started.append((child, log))
+    ended = []
+    for child, log in started:
+        child.join(timeout=240)
+        if child.is_alive():
+            child.kill()
+            raise TimeoutError(f"the training process did not end:\n{log.read_text()}")
+        assert child.exitcode is not None
+        ended.append(Ended(child.exitcode, log.read_text(encoding="utf-8")))
+        log.unlink()
+    return ended
 
 
-def _finish(child: BaseProcess) -> int:
-    child.start()
-    return _join(child)
-
-
-def _join(child: BaseProcess) -> int:
-    child.join(timeout=240)
-    if child.is_alive():
-        child.kill()
-        raise TimeoutError("the training process did not end")
-    assert child.exitcode is not None
-    return child.exitcode
-
-
-def _child(settings: dict[str, Any], kill_at: int | None, kill_in_save: int | None, world: dict[str, Any]) -> None:
+def _child(settings: dict[str, Any], mishap: Mishap, world: dict[str, Any], log: str) -> None:
     os.environ.update({name: str(value) for name, value in world.items()})
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     import torch
 
-    from swiftlite.train import checkpoint, reporting
-    from swiftlite.train.config import SftConfig
-    from swiftlite.train.sft import run_sft
+    from swiftlite import cli
 
     torch.set_num_threads(1)
+    _arrange(mishap)
+    argv = ["sft"]
+    for name, value in settings.items():
+        argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    code = cli.main(argv)
+    os._exit(code)
+
+
+def _arrange(mishap: Mishap) -> None:
+    import resource
+
+    from swiftlite.train import checkpoint, reporting
+
     step, flush = reporting.TerminalLog.step, checkpoint._flush
 
-    def step_or_die(self, state, total_steps):
+    def step_and_fail(self, state, total_steps):
         step(self, state, total_steps)
-        if state.step == kill_at:
+        if state.step == mishap.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if state.step == mishap.signal_at:
+            os.kill(os.getpid(), mishap.signal_number)
+        if state.step == mishap.disk_full_at:
+            # The kernel refuses every further byte of a file, as a full disk does.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
     def flush_or_die(folder):
-        if folder.name == f".checkpoint-{kill_in_save}.partial":
+        if folder.name == f".checkpoint-{mishap.kill_in_save}.partial":
             os.kill(os.getpid(), signal.SIGKILL)
         flush(folder)
 
-    reporting.TerminalLog.step = step_or_die
+    reporting.TerminalLog.step = step_and_fail
     checkpoint._flush = flush_or_die
-    os._exit(run_sft(SftConfig(**settings)).exit_code)

@@ -33,8 +33,7 @@ def check_encoding(template: Template, encoded: Encoded, tokenizer: Any) -> None
     bos = tokenizer.bos_token_id
     if bos is not None and encoded.ids[:2] == [bos, bos]:
         raise UserError(
-            f"the conversation starts with {tokenizer.bos_token} twice: take one out of the data or the "
-            "chat template"
+            f"the conversation starts with {tokenizer.bos_token} twice: take one out of the data or the chat template"
         )
 
 

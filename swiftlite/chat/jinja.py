@@ -50,7 +50,8 @@ class JinjaTemplate:
                 f"the tokenizer has several chat templates ({', '.join(sorted(text))}): keep one of them as "
                 "the chat_template of its tokenizer_config.json"
             )
-        self._tokenizer = tokenizer
+        self._eos = tokenizer.eos_token_id
+        self._variables = dict(tokenizer.special_tokens_map)
         self._template = text if system is None else _with_system(text, system)
         self._tagged = GENERATION_TAG.search(text) is not None
         self._backend = backend_copy(tokenizer)
@@ -58,7 +59,7 @@ class JinjaTemplate:
         if system is not None and system.strip() not in self.render([{"role": "user", "content": "?"}]):
             raise UserError("--system: the tokenizer's chat template leaves the system prompt out")
         self.stop_token_ids = self._find_stops()
-        variables = json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)
+        variables = json.dumps(self._variables, sort_keys=True, default=str)
         self.fingerprint = digest(self._backend, self._template, variables)
 
     def encode(
@@ -112,16 +113,17 @@ class JinjaTemplate:
         # transformers drops keys without a value since 5.23, templates then take them for absent.
         clean = [{k: v for k, v in m.items() if k != "loss" and v is not None} for m in messages]
         try:
-            texts, found = render_jinja_template(
+            rendered: Any = render_jinja_template(
                 conversations=[clean],
                 tools=tools or None,
                 chat_template=self._template,
                 return_assistant_tokens_mask=tags,
                 add_generation_prompt=for_generation,
-                **self._tokenizer.special_tokens_map,
+                **self._variables,
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise UserError(f"the tokenizer's chat template refuses this conversation: {error}") from error
+        texts, found = rendered
         return texts[0], found[0] if tags else []
 
     def _trained_spans(self, messages: list[dict[str, Any]], tools: Any) -> tuple[str, list[Span]]:
@@ -177,7 +179,7 @@ class JinjaTemplate:
 
     def _find_stops(self) -> list[int]:
         """The special token that ends a trained turn, then EOS."""
-        stops = [self._tokenizer.eos_token_id]
+        stops = [self._eos]
         try:
             sample = self.encode([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}])
         except UserError:

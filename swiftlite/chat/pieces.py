@@ -68,6 +68,11 @@ class PieceTemplate:
         self.fingerprint = digest(whole, repr(pieces))
         self._compare_with(whole)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A pickled backend forgets this switch, and a worker process would read typed special tokens as real.
+        self.__dict__.update(state)
+        self._first.encode_special_tokens = self._inner.encode_special_tokens = True
+
     def encode(
         self,
         messages: list[dict[str, Any]],
@@ -186,6 +191,7 @@ class PieceTemplate:
         weights: list[float] = []
         for item in plan:
             if isinstance(item, Part):
+                assert item.token_id is not None, "a plan holds text only as segments"
                 ids.append(item.token_id)
                 weights.append(item.weight)
                 continue

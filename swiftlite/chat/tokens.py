@@ -68,9 +68,7 @@ def backend_copy(tokenizer: Any, *, as_text: Collection[str] | None = None, at_s
     copy.add_tokens([_marked(added[i], as_text or ()) for i in sorted(added)])
     moved = [str(token) for i, token in added.items() if copy.token_to_id(token.content) != i]
     if moved:
-        raise UserError(
-            f"the tokenizer's added token {moved[0]} cannot keep its id: repair its tokenizer.json"
-        )
+        raise UserError(f"the tokenizer's added token {moved[0]} cannot keep its id: repair its tokenizer.json")
     copy.encode_special_tokens = as_text is not None
     return copy
 

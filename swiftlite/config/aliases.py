@@ -129,7 +129,10 @@ IGNORED: dict[str, str] = {
 NOT_YET: dict[str, tuple[set[Any], str]] = {
     "quantization_bit": ({"0", "none"}, "training on a quantised base"),
     "quant_method": ({"none"}, "training on a quantised base"),
-    "bnb_4bit_compute_dtype": ({"auto", "none", "bf16", "bfloat16", "fp16", "fp32"}, "training on a quantised base"),
+    "bnb_4bit_compute_dtype": (
+        {"auto", "none", "bf16", "bfloat16", "fp16", "fp32"},
+        "training on a quantised base",
+    ),
     "packing": ({"false"}, "packing"),
     "streaming": ({"false"}, "streaming"),
     "use_liger": ({"false"}, "Liger kernels"),

@@ -92,9 +92,7 @@ def options_of(part: str, cls: type) -> list[Option]:
     for f in dataclasses.fields(cls):
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         bare = True if hints[f.name] is bool else f.metadata["bare"]
-        found.append(
-            Option(f.name, hints[f.name], default, f.metadata["help"], f.metadata["rare"], bare, part)
-        )
+        found.append(Option(f.name, hints[f.name], default, f.metadata["help"], f.metadata["rare"], bare, part))
     return found
 
 

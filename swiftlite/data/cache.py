@@ -16,6 +16,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.data.tokens import Shard
 
 DEFAULT_FOLDER = "~/.cache/swiftlite/tokens"
+POLL_SECONDS = 0.2
 ABANDONED_SECONDS = 24 * 3600
 DECIDING_FILES = ("readers.py", "formats.py", "selection.py", "tokenize.py", "tokens.py")
 
@@ -46,7 +47,11 @@ class TokenCache:
         self.size_bytes = size_gb * 1e9
 
     def open(self, key: str) -> tuple[Shard, dict[str, Any]] | None:
-        """The entry under `key` and its meta.json, or None; a damaged entry is removed."""
+        """The entry under `key` and its meta.json, or None; a damaged entry is removed.
+
+        Raises:
+            UserError: the entry is there and this user may not read it.
+        """
         entry = self.folder / key
         if not (entry / "meta.json").is_file():
             return None
@@ -55,12 +60,20 @@ class TokenCache:
             meta = json.loads((entry / "meta.json").read_text())
         except BlockingIOError:  # another process is removing it
             return None
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError, EOFError):
             shutil.rmtree(entry, ignore_errors=True)
             return None
+        except OSError as error:
+            raise UserError(f"--cache_dir: {entry} cannot be read ({error.strerror or error})") from None
         with contextlib.suppress(PermissionError):  # another user's cache, read only
             os.utime(entry / "meta.json")
         return shard, meta
+
+    def wait_for(self, key: str) -> tuple[Shard, dict[str, Any]]:
+        """The entry that another process is making; a launcher ends this one if that one fails."""
+        while (opened := self.open(key)) is None:
+            time.sleep(POLL_SECONDS)
+        return opened
 
     def build(self, key: str, fill: Callable[[Path], None]) -> tuple[Shard, dict[str, Any]]:
         """Make the entry `key`: `fill` writes it, meta.json included, into the new folder it is given.

@@ -13,7 +13,8 @@ class DataConfig:
     """Which rows, how many of them, how long they may be, and how they are batched."""
 
     dataset: list[str] = option(
-        [], "training data: a registered name, a file or a folder, each with an optional #N (take N rows)"
+        [],
+        "training data: a name, a file, a folder or hf::owner/name, each with an optional #N (take N rows)",
     )
     val_dataset: list[str] = option([], "validation data, written like --dataset; none: hold out a share")
     split_dataset_ratio: float = option(
@@ -32,9 +33,7 @@ class DataConfig:
     dataset_shuffle: bool = option(True, "draw a new order of the training rows for each epoch")
     train_dataset_sample: int = option(-1, "train on this many rows in all; -1: every row", rare=True)
     val_dataset_sample: int = option(-1, "validate on this many rows in all; -1: every row", rare=True)
-    cache_dir: str | None = option(
-        None, "folder of the tokenised rows; none: ~/.cache/swiftlite/tokens", rare=True
-    )
+    cache_dir: str | None = option(None, "folder of the tokenised rows; none: ~/.cache/swiftlite/tokens", rare=True)
     cache_size_gb: float = option(
         20.0, "largest size of that folder in GB (1e9 bytes); least recently used removed first", rare=True
     )
@@ -50,9 +49,7 @@ class DataConfig:
             if any(not name.strip() for name in getattr(self, flag)):
                 raise UsageError(f"--{flag}: an empty name; expected a registered name, a file or a folder")
         if not (math.isfinite(self.split_dataset_ratio) and 0 <= self.split_dataset_ratio < 1):
-            raise UsageError(
-                f"--split_dataset_ratio {self.split_dataset_ratio}: expected a share from 0 to below 1"
-            )
+            raise UsageError(f"--split_dataset_ratio {self.split_dataset_ratio}: expected a share from 0 to below 1")
         if self.max_length < 2:
             raise UsageError(
                 f"--max_length {self.max_length}: expected at least 2 tokens, one to read and one to predict"

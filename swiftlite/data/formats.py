@@ -109,9 +109,7 @@ def _recognise(fields: dict[str, Any], used: set[str], ignored: set[str]) -> dic
     for ask, reply in PAIRS:
         if ask in fields and reply in fields:
             used.update({ask, reply, "history", "system", "tools"})
-            return _conversation(
-                fields, _exchange(fields, _text(fields[ask], ask), _text(fields[reply], reply))
-            )
+            return _conversation(fields, _exchange(fields, _text(fields[ask], ask), _text(fields[reply], reply)))
     if "text" in fields:
         used.add("text")
         return {"text": _text(fields["text"], "text")}
@@ -154,9 +152,7 @@ def _exchange(fields: dict[str, Any], question: str, answer: str) -> list[dict[s
     messages: list[dict[str, Any]] = []
     history = _from_json(fields.get("history") or [], "history")
     if not isinstance(history, list):
-        raise BadRow(
-            "content of the wrong type", "history is not a list", "a list of [query, response] pairs"
-        )
+        raise BadRow("content of the wrong type", "history is not a list", "a list of [query, response] pairs")
     for pair in history:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise BadRow("content of the wrong type", "a history entry is not a pair", "[query, response]")
@@ -180,9 +176,7 @@ def _from_json(value: Any, name: str) -> Any:
 def _turns(turns: Any, name: str, ignored: set[str]) -> list[dict[str, Any]]:
     turns = _from_json(turns, name)
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise BadRow(
-            "content of the wrong type", f"{name} is not a list of turns", '[{"role", "content"}, ...]'
-        )
+        raise BadRow("content of the wrong type", f"{name} is not a list of turns", '[{"role", "content"}, ...]')
     messages: list[dict[str, Any]] = []
     for turn in turns:
         turn = {key: value for key, value in turn.items() if value is not None}

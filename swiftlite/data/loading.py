@@ -16,7 +16,7 @@ from swiftlite.data.config import DataConfig
 from swiftlite.data.readers import Record
 from swiftlite.data.registry import Source, resolve
 from swiftlite.data.selection import expand, hold_out, take
-from swiftlite.data.tokenize import Encoder, Report, Rules, tokenize_rows
+from swiftlite.data.tokenize import Encoder, Report, Rules, require_rows, tokenize_rows
 from swiftlite.data.tokens import Shard, TokenizedDataset, TokenStatistics, TokenWriter, concatenate
 
 Progress = Callable[[str, int], None]
@@ -45,7 +45,7 @@ class _Loaded:
 
 
 def load_data(
-    config: DataConfig, template: Any, *, tokenizer: Any = None, progress: Progress | None = None
+    config: DataConfig, template: Any, *, tokenizer: Any = None, progress: Progress | None = None, wait: bool = False
 ) -> Data:
     """Read, check, tokenise (or find in the cache), sample and split the data of `config`.
 
@@ -53,21 +53,20 @@ def load_data(
         template: the chat Template that writes conversations.
         tokenizer: writes rows of plain text; without it they are refused.
         progress: called with a source's spelling and the rows tokenised so far; never on a cache hit.
+        wait: leave the tokenising to another process of this machine, and wait for what it writes.
 
     Raises:
         UserError: a source that cannot be read, a bad row under on_bad_row="stop", nothing left to train on.
     """
     config.check()
     if not config.dataset:
-        raise UsageError(
-            "--dataset is missing: name a data set, a file or a folder (`--dataset demo` to try)"
-        )
+        raise UsageError("--dataset is missing: name a data set, a file or a folder (`--dataset demo` to try)")
     cache = TokenCache(config.cache_dir, config.cache_size_gb)
     sources = [resolve(spec) for spec in config.dataset]
     val_sources = [resolve(spec, "val_dataset") for spec in config.val_dataset]
     encoder = Encoder(template, tokenizer)
-    loaded = [_load_source(source, config, encoder, cache, progress) for source in sources]
-    val_loaded = [_load_source(source, config, encoder, cache, progress) for source in val_sources]
+    loaded = [_load_source(source, config, encoder, cache, progress, wait) for source in sources]
+    val_loaded = [_load_source(source, config, encoder, cache, progress, wait) for source in val_sources]
     _check_columns(config, loaded + val_loaded)
     if val_loaded:
         train = concatenate([part.samples(part.drawn) for part in loaded])
@@ -93,7 +92,7 @@ def load_data(
 
 
 def _load_source(
-    source: Source, config: DataConfig, encoder: Encoder, cache: TokenCache, progress: Progress | None
+    source: Source, config: DataConfig, encoder: Encoder, cache: TokenCache, progress: Progress | None, wait: bool
 ) -> _Loaded:
     columns = {**source.columns, **config.columns}
     identity = source.identity()
@@ -109,7 +108,7 @@ def _load_source(
             "on_bad_row": config.on_bad_row,
         }
     )
-    opened = cache.open(key)
+    opened = cache.wait_for(key) if wait else cache.open(key)
     hit = opened is not None
     if opened is None:
         rules = Rules(config.max_length, config.truncation_strategy, config.on_bad_row, columns)
@@ -148,6 +147,7 @@ def _write_entry(
 
     with TokenWriter(folder) as writer:
         report = tokenize_rows(_pick(source.rows(), wanted), encoder, writer, rules, step)
+        require_rows(report, rules, source.spec)
         writer.finish()
     meta = {
         "files": source.files,
@@ -163,11 +163,13 @@ def _pick(rows: Iterator[Record], wanted: NDArray[np.int64] | None) -> Iterator[
         yield from enumerate(rows)
         return
     queue = iter(wanted.tolist())
-    following = next(queue, None)
+    following = next(queue)
     for number, record in enumerate(rows):
         if number == following:
             yield number, record
             following = next(queue, None)
+            if following is None:
+                return
 
 
 def _rename_files(report: Report, written: list[str], now: list[str]) -> None:

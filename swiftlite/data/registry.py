@@ -66,9 +66,14 @@ def dataset_names() -> list[str]:
 class Source(Protocol):
     """Rows that can be read more than once, and a digest of their content that needs no parsing."""
 
-    spec: str
-    count: int | None
-    columns: dict[str, str]
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def count(self) -> int | None: ...
+
+    @property
+    def columns(self) -> dict[str, str]: ...
 
     @property
     def files(self) -> list[str]: ...
@@ -154,6 +159,7 @@ class HubSource:
 def _fetch(info: DatasetInfo) -> Any:
     import datasets
 
+    assert info.hf is not None, "register_dataset takes no row without one"
     try:
         return datasets.load_dataset(info.hf, info.subset, split=info.split)
     # OSError: no network, offline mode, no such dataset; the others: scripts, unknown subsets and splits.
@@ -181,9 +187,7 @@ def resolve(spec: str, flag: str = "dataset") -> Source:
     if not Path(name).expanduser().exists() and "#" in name:
         name, _, tail = name.rpartition("#")
         if not re.fullmatch(r"[0-9]+", tail) or int(tail) < 1:
-            raise UserError(
-                f"--{flag} {spec}: '{tail}' after # is not a number of rows; expected e.g. {name}#500"
-            )
+            raise UserError(f"--{flag} {spec}: '{tail}' after # is not a number of rows; expected e.g. {name}#500")
         count = int(tail)
     path = Path(name).expanduser()
     if not path.exists() and name.startswith("hf::"):

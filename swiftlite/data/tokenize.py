@@ -145,7 +145,7 @@ def tokenize_rows(
         progress: called with the number of rows done so far, after every chunk.
 
     Raises:
-        UserError: a bad row under on_bad_row="stop", or no row was kept.
+        UserError: a bad row under on_bad_row="stop".
     """
     report = Report()
     lengths: list[int] = []
@@ -156,8 +156,6 @@ def tokenize_rows(
             lengths += _place(number, origin, encoded, rules, writer, report)
         if progress is not None:
             progress(report.rows)
-    if report.kept == 0:
-        raise UserError(_nothing_left(report, rules))
     stats = TokenStatistics.of(np.array(lengths, np.int64))
     report.mean, report.std, report.min, report.max = stats.mean, stats.std, stats.min, stats.max
     report.samples, report.tokens = len(lengths), sum(lengths)
@@ -239,9 +237,10 @@ def _place(
     return [len(piece_ids) for piece_ids, _ in trained]
 
 
-def _nothing_left(report: Report, rules: Rules) -> str:
-    if report.rows == 0:
-        return "no rows were read; expected at least one"
+def require_rows(report: Report, rules: Rules, name: str) -> None:
+    """Raise UserError, with what to do about it, when no row of the data set `name` was kept."""
+    if report.kept:
+        return
     counts = ", ".join(f"{entry.count} {kind}" for kind, entry in report.dropped.items())
     if rules.truncation_strategy == "delete" and TOO_LONG in report.dropped:
         advice = (
@@ -257,4 +256,4 @@ def _nothing_left(report: Report, rules: Rules) -> str:
         first = next(iter(report.dropped.values())).examples[0]
         where = Origin(first["file"], first["line"], first["unit"])
         advice = f"fix the rows; the first is {where}: {first['reason']}"
-    return f"all {report.rows} rows were dropped ({counts}); {advice}"
+    raise UserError(f"{name}: all {report.rows} rows were dropped ({counts}); {advice}")

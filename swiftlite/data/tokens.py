@@ -187,9 +187,7 @@ class TokenWriter:
         # NumPy pads the header so that the first axis can grow in place: it is written again at the end.
         file, tokens = self._streams[name], self._numbers["offsets"][-1]
         file.seek(0)
-        npy.write_array_header_1_0(
-            file, {"descr": DTYPES[name].str, "fortran_order": False, "shape": (tokens,)}
-        )
+        npy.write_array_header_1_0(file, {"descr": DTYPES[name].str, "fortran_order": False, "shape": (tokens,)})
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,10 @@ def _matmul_weights(model: nn.Module) -> Iterator[tuple[float, int, int, bool]]:
         if isinstance(module, (nn.Embedding, *convolutions)):
             continue
         if isinstance(getattr(module, "in_features", None), int):
+            linear: Any = module
             weight = getattr(module, "weight", None)
             trained = weight is not None and weight.requires_grad
-            yield _layer_of(name), module.in_features * module.out_features, 2, trained
+            yield _layer_of(name), linear.in_features * linear.out_features, 2, trained
             continue
         # Not a Linear: GPT-2's Conv1D, stacked experts, adapters that hold bare parameters.
         for own_name, weight in module.named_parameters(recurse=False):

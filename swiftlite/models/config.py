@@ -21,18 +21,18 @@ class ModelConfig:
     )
     tokenizer: str | None = option(None, "folder or hub id of another tokenizer than the model's own")
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = option(
-        "auto", "precision of the weights and the maths; auto: bf16 where the GPU has it, fp16 else, fp32 on CPU"
+        "auto",
+        "precision of the weights and the maths; auto: bf16 where the GPU has it, fp16 else, fp32 on CPU",
     )
     attn_impl: Literal["auto", "eager", "sdpa", "flash", "flash_attention_2", "flash_attention_3"] = option(
-        "auto", "attention; flash: the flash-attn package where it is installed, else PyTorch's own flash kernel"
+        "auto",
+        "attention; flash: the flash-attn package where it is installed, else PyTorch's own flash kernel",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to run", rare=True)
     revision: str | None = option(None, "branch, tag or commit of a hub model", rare=True)
 
     def check(self) -> None:
         if self.model is None and self.model_type is None:
-            raise UserError(
-                "no model given: pass --model FOLDER_OR_HUB_ID, or --model_type NAME (try --model nano)"
-            )
+            raise UserError("no model given: pass --model FOLDER_OR_HUB_ID, or --model_type NAME (try --model nano)")
         if len(self.adapters) > 1:
             raise UserError(f"--adapters takes one folder in this version, got {len(self.adapters)}")

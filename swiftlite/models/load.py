@@ -60,7 +60,8 @@ def load_model(
     if source.dummy_seed is not None:
         # nano's fixed weights must be the same on every device, so they are drawn on the CPU.
         draw_on = torch.device("cpu") if source.path == NANO_FOLDER else device
-        return build_dummy(config, dtype, draw_on, attn_impl, source.dummy_seed).to(device)
+        model: Any = build_dummy(config, dtype, draw_on, attn_impl, source.dummy_seed)
+        return model.to(device)
     placement = {"device_map": {"": device}} if device.type != "cpu" else {}
     model, report = _loaded(
         AutoModelForCausalLM,

@@ -14,7 +14,7 @@ from swiftlite.parallel.launch import World
 class SingleDevice:
     """One process, one device. Other strategies change what spreading the work changes."""
 
-    def __init__(self, device: torch.device, dtype: str, world: World = World()):
+    def __init__(self, device: torch.device, dtype: str, world: World):
         self.device = device
         self.world = world
         self.dtype = dtype
@@ -45,7 +45,9 @@ class SingleDevice:
         """
         self.scaler.scale(loss).backward()
 
-    def step(self, optimizers: list[torch.optim.Optimizer], parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
+    def step(
+        self, optimizers: list[torch.optim.Optimizer], parameters: list[nn.Parameter], max_norm: float
+    ) -> torch.Tensor:
         """Clips and applies the gradients; returns their norm before clipping (0-d tensor on the device).
 
         Where the norm is not finite nothing is updated.

@@ -23,7 +23,10 @@ def choose_attention(wanted: str, device: torch.device, dtype: str) -> tuple[str
     if wanted == "flash":
         if usable:
             return "flash_attention_2", "flash-attn is installed"
-        return "sdpa", "PyTorch's own flash kernel" if device.type == "cuda" else f"no flash kernel on {device.type}"
+        return (
+            "sdpa",
+            "PyTorch's own flash kernel" if device.type == "cuda" else f"no flash kernel on {device.type}",
+        )
     if wanted == "auto":
         return "sdpa", "PyTorch picks the kernel"
     return wanted, "asked for"

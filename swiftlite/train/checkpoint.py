@@ -36,7 +36,12 @@ def newest_checkpoint(run: Path) -> Path | None:
     return next((p for p in reversed(checkpoints(run)) if is_complete(p)), None)
 
 
-def write_folder(target: Path, strategy: SingleDevice, write: Callable[[Path], None], write_each: Callable[[Path], None] | None = None) -> None:
+def write_folder(
+    target: Path,
+    strategy: SingleDevice,
+    write: Callable[[Path], None],
+    write_each: Callable[[Path], None] | None = None,
+) -> None:
     """Fills a hidden folder beside `target` and renames it: a reader sees a whole folder or none.
 
     `write` runs on the main process, `write_each` on every one.

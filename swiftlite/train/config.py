@@ -25,7 +25,13 @@ class OptimConfig:
     )
     learning_rate: float | None = option(None, "none: 1e-4 for adapters, 1e-5 for full")
     lr_scheduler_type: Literal[
-        "cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr"
+        "cosine",
+        "linear",
+        "constant",
+        "constant_with_warmup",
+        "polynomial",
+        "inverse_sqrt",
+        "cosine_with_min_lr",
     ] = option("cosine", "how the learning rate falls")
     lr_scheduler_kwargs: dict = option({}, "further settings of the scheduler, as JSON", rare=True)
     warmup_ratio: float = option(0.05, "share of the steps in which the learning rate rises")
@@ -78,9 +84,7 @@ class RunConfig:
     eval_batch_size: int | None = option(None, "rows in an evaluation batch; none: as batch_size")
     save_strategy: Literal["steps", "epoch", "no"] = option("steps", "when to save a checkpoint")
     save_steps: int = option(500, "steps between checkpoints")
-    save_total_limit: int | None = option(
-        2, "checkpoints kept: the newest ones, and always the best one; none: all"
-    )
+    save_total_limit: int | None = option(2, "checkpoints kept: the newest ones, and always the best one; none: all")
     save_only_model: bool = option(False, "leave optimizer state out of checkpoints; such a run cannot resume")
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations in a row without a better eval loss"
@@ -88,7 +92,13 @@ class RunConfig:
     report_to: list[Literal["tensorboard"]] = option([], "trackers beside log.jsonl and the plots")
 
     def check(self) -> None:
-        for name in ("logging_steps", "save_steps", "eval_steps", "eval_batch_size", "early_stopping_patience"):
+        for name in (
+            "logging_steps",
+            "save_steps",
+            "eval_steps",
+            "eval_batch_size",
+            "early_stopping_patience",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name}: {value} must be 1 or more")

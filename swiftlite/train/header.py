@@ -24,6 +24,12 @@ def check_rows(data: Data, template: Template, tokenizer: Any) -> None:
         check_encoding(template, _encoded(data, row), tokenizer)
 
 
+def say_progress(dataset: str, rows: int) -> None:
+    """Shows on a terminal how far tokenising is."""
+    if sys.stderr.isatty():
+        print(f"\r{dataset}: {rows:,} rows tokenised", end="", file=sys.stderr, flush=True)
+
+
 def header_lines(
     config: SftConfig, notes: list[str], job: Job, data: Data, template: Template, tokenizer: Any
 ) -> list[str]:

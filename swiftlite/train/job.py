@@ -77,9 +77,7 @@ def build_job(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         save_weights=save_weights,
-        meter=Meter(
-            model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS
-        ),
+        meter=Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS),
         reporters=open_reporters(run.path, config.run.report_to, state.step, total_steps)
         if strategy.world.is_main
         else [],
@@ -134,10 +132,14 @@ def run_job(job: Job) -> TrainResult:
 
 
 def _closing_lines(job: Job, metrics: dict, exit_code: int) -> list[str]:
-    rates = [f"{metrics[k]:,.2f} {k.replace('_per_s', '/s')}" for k in ("samples_per_s", "tokens_per_s") if k in metrics]
+    rates = [
+        f"{metrics[k]:,.2f} {k.replace('_per_s', '/s')}" for k in ("samples_per_s", "tokens_per_s") if k in metrics
+    ]
     if "mfu" in metrics:
         rates.append(f"MFU {metrics['mfu']:.1%}")
-    memory = [f"{k.removeprefix('peak_').removesuffix('_gib')} {v:.2f} GiB" for k, v in metrics.items() if k.endswith("_gib")]
+    memory = [
+        f"{k.removeprefix('peak_').removesuffix('_gib')} {v:.2f} GiB" for k, v in metrics.items() if k.endswith("_gib")
+    ]
     lines = ["; ".join([*rates, "peak memory: " + ", ".join(memory)])]
     if metrics["best_step"] is not None:
         lines.append(f"best eval loss {metrics['best_eval_loss']:.4f} at step {metrics['best_step']}")

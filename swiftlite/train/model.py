@@ -29,7 +29,9 @@ def load_trainable(
         source = weights_of(source, checkpoint, tuner.saves_adapter)
     base = load_model(source, model_config, DTYPES[config.model.dtype], device, config.model.attn_impl)
     if config.optim.gradient_checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers 5.23 gave it the new name; 5.17 has only the old one.
+        name = "activation" if hasattr(base, "activation_checkpointing_enable") else "gradient"
+        getattr(base, f"{name}_checkpointing_enable")({"use_reentrant": False})
     if source.adapter is None:
         model = tuner.apply(base)
     else:

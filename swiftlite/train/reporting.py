@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -119,7 +120,7 @@ class TensorBoardLog(Reporter):
         self.writer.close()
 
 
-def open_reporters(run: Path, trackers: list[str], from_step: int, total_steps: int) -> list[Reporter]:
+def open_reporters(run: Path, trackers: Sequence[str], from_step: int, total_steps: int) -> list[Reporter]:
     """log.jsonl and the terminal, and the trackers asked for."""
     reporters: list[Reporter] = [JsonlLog(run / "log.jsonl", from_step), TerminalLog(from_step, total_steps)]
     if "tensorboard" in trackers:
@@ -130,7 +131,11 @@ def open_reporters(run: Path, trackers: list[str], from_step: int, total_steps: 
 def _words(record: dict[str, Any]) -> str:
     if "eval_loss" in record:
         return f"eval_loss {record['eval_loss']:.4f}  perplexity {record['eval_perplexity']:.2f}"
-    parts = [f"loss {record['loss']:.4f}", f"lr {record['learning_rate']:.2e}", f"norm {record['grad_norm']:.2f}"]
+    parts = [
+        f"loss {record['loss']:.4f}",
+        f"lr {record['learning_rate']:.2e}",
+        f"norm {record['grad_norm']:.2f}",
+    ]
     if "tokens_per_s" in record:
         parts.append(f"{record['tokens_per_s']:,.0f} tokens/s")
     if "mfu" in record:

@@ -16,7 +16,7 @@ _VERSION = re.compile(r"v(\d+)-")
 
 
 class RunFolder:
-    """`output/MODEL/NAME/` with run.yaml, env.json, data.json, log.jsonl, metrics.json, plots/, checkpoint-N/, final/."""
+    """`output/MODEL/NAME/`: run.yaml, env.json, data.json, log.jsonl, metrics.json, plots/, checkpoint-N/, final/."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -4,9 +4,11 @@ import dataclasses
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from swiftlite.chat.template import Template
 from swiftlite.models.source import CARD, ModelSource
@@ -26,7 +28,10 @@ class WeightsWriter:
     source: ModelSource
 
     def __call__(self, folder: Path) -> None:
+        # Its bar for writing shards would cut through ours.
+        disable_progress_bar()
         self.tuner.save(self.model, folder)
+        enable_progress_bar()
         self.tokenizer.chat_template = self.template.jinja()
         self.tokenizer.save_pretrained(folder)
         self._write_generation_config(folder)
@@ -44,7 +49,7 @@ class WeightsWriter:
 
     def _write_generation_config(self, folder: Path) -> None:
         """The trained stop tokens end generation, whatever the base's file said."""
-        settings = self.model.generation_config  # pyrefly: ignore
+        settings: Any = self.model.generation_config
         before = settings.eos_token_id
         before = before if isinstance(before, list) else [] if before is None else [before]
         settings.eos_token_id = list(dict.fromkeys([*self.template.stop_token_ids, *before]))

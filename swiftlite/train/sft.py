@@ -8,7 +8,7 @@ from swiftlite.parallel.launch import read_world
 from swiftlite.parallel.strategy import make_strategy
 from swiftlite.train.config import SftConfig
 from swiftlite.train.decide import decide, make_repeatable
-from swiftlite.train.header import check_rows, header_lines
+from swiftlite.train.header import check_rows, header_lines, say_progress
 from swiftlite.train.job import build_job, run_job
 from swiftlite.train.model import load_trainable
 from swiftlite.train.result import TrainResult
@@ -35,7 +35,7 @@ def run_sft(config: SftConfig) -> TrainResult:
     template = choose_template(config.chat, tokenizer, source.template)
 
     # Before the processes meet: tokenising may take longer than their patience with each other.
-    data = load_data(config.data, template)
+    data = load_data(config.data, template, tokenizer=tokenizer, progress=say_progress, wait=world.local_rank > 0)
     check_rows(data, template, tokenizer)
 
     strategy = make_strategy(device, config.model.dtype, world)

@@ -20,6 +20,4 @@ class TunerConfig:
 
     def check(self) -> None:
         if not 0 <= self.freeze_parameters_ratio <= 1:
-            raise UserError(
-                f"--freeze_parameters_ratio: {self.freeze_parameters_ratio} is not between 0 and 1"
-            )
+            raise UserError(f"--freeze_parameters_ratio: {self.freeze_parameters_ratio} is not between 0 and 1")

@@ -15,9 +15,7 @@ from swiftlite.chat.template import choose_template
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import options_of
 
-OWN = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' }}{% endfor %}"
-)
+OWN = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' }}{% endfor %}"
 
 
 def test_auto_takes_the_familys_template_first(tiny):

@@ -10,8 +10,7 @@ from swiftlite.config.errors import UserError
 
 GENERATION_PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 CHATML = (
-    "{% for m in messages %}"
-    "{{ '<|im_start|>' + m['role'] + '\n' }}{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
 ) + GENERATION_PROMPT
 TAGGED = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
@@ -47,10 +46,7 @@ def test_ids_and_mask_equal_a_character_mask(tiny, text):
     rng = random.Random(0)
     for _ in range(50):
         turns = 2 * rng.randint(1, 3)
-        contents = [
-            "".join(rng.choices(["hi", "\n", " you", "你", "\n\n"], k=rng.randint(1, 8)))
-            for _ in range(turns)
-        ]
+        contents = ["".join(rng.choices(["hi", "\n", " you", "你", "\n\n"], k=rng.randint(1, 8))) for _ in range(turns)]
         messages = talk(*contents, system=rng.choice([None, "Be brief."]))
         rendered, mask = "", []
         for m in messages:
@@ -159,9 +155,7 @@ def test_bos_is_not_doubled_by_a_tokenizer_that_adds_one():
 
     tokenizer = train_tokenizer(bos_token="<s>", eos_token="</s>")
     bos = tokenizer.bos_token_id
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", bos)]
-    )
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
     assert tokenizer("a")["input_ids"][0] == bos
     template = using(tokenizer, BOS_LLAMA)
     for encoded in (template.encode(talk("a", "b")), template.encode(talk("a"), for_generation=True)):

@@ -1,12 +1,12 @@
 """Piece templates: ids equal the tokenizer's own, the mask equals one written down by hand."""
 
+import pickle
 import random
 from dataclasses import replace
 
 import pytest
 from chat_helpers import SHARED, load_shared, talk, train_tokenizer
 
-from swiftlite.chat.formats import Pieces
 from swiftlite.chat.pieces import PieceTemplate
 from swiftlite.chat.registry import CHATML, template_pieces
 from swiftlite.config.errors import UserError
@@ -131,6 +131,11 @@ def test_the_tokenizer_itself_is_left_as_it_was(tiny):
     assert (tiny.backend_tokenizer.to_str(), tiny("a<|im_end|>")["input_ids"]) == before
 
 
+def test_a_copy_in_a_worker_process_encodes_the_same(tiny):
+    template, messages = chatml(tiny), talk("say <|im_end|> now", "no")
+    assert pickle.loads(pickle.dumps(template)).encode(messages) == template.encode(messages)
+
+
 def test_batch_equals_one_by_one(tiny):
     rng = random.Random(1)
     rows = [{"messages": random_talk(rng)} for _ in range(1100)]
@@ -173,61 +178,6 @@ def test_a_published_chatml_template_renders_the_same_text(tiny):
     messages = talk("Hi", "Ho", "so", "it", system="Be brief.")
     expected = tiny.apply_chat_template(messages, chat_template=path.read_text(), tokenize=False)
     assert chatml(tiny).render(messages) == expected
-
-
-def test_a_row_of_data_is_enough_for_llama2(tiny):
-    # The system prompt sits inside the first user turn, and a new BOS opens every later one.
-    pieces = Pieces(
-        specials={"<s>": None, "</s>": None},
-        prefix="<s>[INST] ",
-        system_prefix="<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n",
-        prompt="{query} [/INST]",
-        response_prefix=" ",
-        chat_sep=" </s><s>[INST] ",
-        suffix=" </s>",
-    )
-    template = PieceTemplate("llama2", pieces, tiny)
-    messages = talk("a", "one", "b", "two", system="S")
-    text = "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\na [/INST] one </s><s>[INST] b [/INST] two </s>"
-    assert template.render(messages) == text
-    encoded = template.encode(messages)
-    assert encoded.ids == tiny(text, add_special_tokens=False)["input_ids"]
-    assert tiny.apply_chat_template(messages, chat_template=template.jinja(), tokenize=False) == text
-    bos, eos = tiny.convert_tokens_to_ids(["<s>", "</s>"])
-    weights = dict(zip(encoded.ids, encoded.weights))
-    assert (weights[bos], weights[eos]) == (0.0, 1.0)
-
-
-def test_a_row_of_data_is_enough_for_control_tokens_known_by_id(tiny):
-    # ChatGLM3: a turn is ended by the control token that opens the next one.
-    user, assistant = 7, 9
-    pieces = Pieces(
-        specials={"<|user|>": user, "<|assistant|>": assistant},
-        prefix="<|user|>",
-        prompt="\n {query}<|assistant|>",
-        response_prefix="\n ",
-        chat_sep="<|user|>",
-        suffix="<|user|>",
-    )
-    encoded = PieceTemplate("glm", pieces, tiny).encode(talk("a", "one", "b", "two"))
-    marks = [(i, w) for i, w in zip(encoded.ids, encoded.weights) if i in (user, assistant)]
-    assert marks == [(user, 0.0), (assistant, 0.0), (user, 1.0), (assistant, 0.0), (user, 1.0)]
-
-
-def test_sentencepiece_text_after_a_special_token_gets_no_extra_space():
-    tokenizer = load_shared("mistral-v0.2")
-    pieces = Pieces(
-        specials={"<s>": None, "</s>": None},
-        prefix="<s>",
-        prompt="[INST] {query} [/INST]",
-        chat_sep="</s>",
-        suffix="</s>",
-    )
-    template = PieceTemplate("mistral", pieces, tokenizer)
-    messages = talk("Hello you", "Fine", "ok", " so")
-    text = template.render(messages)
-    assert text.startswith("<s>[INST] Hello you [/INST]Fine</s>[INST]")
-    assert template.encode(messages).ids == tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def test_a_tokenizer_that_strips_at_its_specials_is_refused():

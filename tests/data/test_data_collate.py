@@ -77,9 +77,7 @@ def test_types():
 
 def test_to_moves_every_tensor_and_keeps_the_counters():
     batch = collate([A, B], pad_token_id=PAD).to("meta")
-    assert (
-        batch.input_ids.device == batch.attention_mask.device == batch.weights.device == torch.device("meta")
-    )
+    assert batch.input_ids.device == batch.attention_mask.device == batch.weights.device == torch.device("meta")
     assert (batch.tokens, batch.cu_seqlens) == (6, None)
 
 

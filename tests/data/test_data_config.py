@@ -1,5 +1,8 @@
 """DataConfig refuses impossible values and names the flag."""
 
+import subprocess
+import sys
+
 import pytest
 
 from swiftlite.config.errors import UsageError
@@ -41,3 +44,16 @@ def test_every_field_is_an_option_with_help():
 def test_columns_are_read_from_json():
     columns = next(option for option in options_of("data", DataConfig) if option.name == "columns")
     assert columns.read('{"question": "query"}') == {"question": "query"}
+
+
+def test_only_collating_needs_torch():
+    """The command line reads these for its flags and names, and must stay quick."""
+    torch_free = ("cache", "config", "formats", "loading", "readers", "registry", "sampler", "selection")
+    modules = [*torch_free, "tokenize", "tokens"]
+    code = f"""
+import importlib, sys
+for name in {modules}: importlib.import_module("swiftlite.data." + name)
+print([m for m in ("torch", "transformers", "datasets", "pyarrow", "jinja2") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

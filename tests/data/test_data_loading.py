@@ -93,9 +93,7 @@ def test_a_moved_file_hits_and_its_drops_name_the_new_place(config, write, qa, t
 
 def test_a_bad_row_stops_and_leaves_no_entry(config, write, qa, template, tmp_path):
     path = write("a.jsonl", [*qa(2), {"query": "q"}])
-    with pytest.raises(
-        UserError, match=r"a\.jsonl, line 3: unknown fields: query; expected .*--on_bad_row drop"
-    ):
+    with pytest.raises(UserError, match=r"a\.jsonl, line 3: unknown fields: query; expected .*--on_bad_row drop"):
         load_data(config(path), template)
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -125,10 +123,7 @@ def test_held_out_rows_are_in_no_repeat_of_the_training_set(config, write, qa, t
 
 def test_the_split_is_the_same_twice_and_moves_with_the_seed(config, write, qa, template):
     path = write("a.jsonl", qa(100))
-    held = [
-        texts(load_data(config(path, split_dataset_ratio=0.1, data_seed=seed), template).val)
-        for seed in (1, 1, 2)
-    ]
+    held = [texts(load_data(config(path, split_dataset_ratio=0.1, data_seed=seed), template).val) for seed in (1, 1, 2)]
     assert held[0] == held[1] != held[2]
 
 
@@ -210,19 +205,23 @@ def test_the_demo_loads(config, template):
 def mutate(line: bytes, rng: random.Random) -> bytes:
     """One of the accidents that befall a line of JSON."""
     at = rng.randrange(len(line))
-    return rng.choice(
-        [
-            line[:at],
-            line[:at] + bytes([rng.randrange(256)]) + line[at + 1 :],
-            line.replace(b"response", b"respons"),
-            line.replace(b'"query"', b'"response"'),
-            line.replace(b'"answer', b'["answer').replace(b'"}', b'"]}'),
-            b"[" + line + b"]",
-            b"null",
-            line + line,
-            line,
-        ]
-    ).replace(b"\n", b" ").replace(b"\r", b" ")  # fmt: skip
+    return (
+        rng.choice(
+            [
+                line[:at],
+                line[:at] + bytes([rng.randrange(256)]) + line[at + 1 :],
+                line.replace(b"response", b"respons"),
+                line.replace(b'"query"', b'"response"'),
+                line.replace(b'"answer', b'["answer').replace(b'"}', b'"]}'),
+                b"[" + line + b"]",
+                b"null",
+                line + line,
+                line,
+            ]
+        )
+        .replace(b"\n", b" ")
+        .replace(b"\r", b" ")
+    )
 
 
 def test_200_mutated_rows_are_kept_or_counted(config, write, qa, template):

@@ -113,6 +113,4 @@ def test_unreachable_hub_says_the_ways_to_get_it(monkeypatch, error):
     with pytest.raises(UserError) as caught:
         resolve("gsm8k").identity()
     text = str(caught.value)
-    assert all(
-        part in text for part in (str(error), "HF_HOME", "modelscope.cn/datasets/modelscope/gsm8k", "PATH")
-    )
+    assert all(part in text for part in (str(error), "HF_HOME", "modelscope.cn/datasets/modelscope/gsm8k", "PATH"))

@@ -5,7 +5,7 @@ import pytest
 
 from swiftlite.config.errors import UserError
 from swiftlite.data.readers import Origin, Unreadable
-from swiftlite.data.tokenize import Encoder, Report, Rules, cut, tokenize_rows
+from swiftlite.data.tokenize import Encoder, Report, Rules, cut, require_rows, tokenize_rows
 from swiftlite.data.tokens import Shard, TokenizedDataset, TokenWriter
 
 
@@ -18,6 +18,7 @@ def tokenize(tmp_path, template, tokenizer):
         numbered = [(i, (row, Origin("f.jsonl", i + 1))) for i, row in enumerate(rows)]
         with TokenWriter(tmp_path) as writer:
             report = tokenize_rows(numbered, Encoder(template, tokenizer), writer, rules, progress)
+            require_rows(report, rules, "mine")
             writer.finish()
         dataset = TokenizedDataset.of_shard(Shard.open(tmp_path))
         return [(i.tolist(), w.tolist()) for i, w in (dataset[n] for n in range(len(dataset)))], report
@@ -70,9 +71,7 @@ def test_delete_counts_and_names_the_row(tokenize):
     assert samples == [AB]
     dropped = report.dropped["longer than max_length"]
     assert dropped.count == 1
-    assert dropped.examples == [
-        {"file": "f.jsonl", "line": 2, "unit": "line", "reason": "14 tokens, --max_length 5"}
-    ]
+    assert dropped.examples == [{"file": "f.jsonl", "line": 2, "unit": "line", "reason": "14 tokens, --max_length 5"}]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +108,7 @@ def test_a_row_left_without_a_trained_token_is_dropped(tokenize):
 
 
 def test_an_untrained_conversation_is_dropped(tokenize):
-    silent = {
-        "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "loss": False}]
-    }
+    silent = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "loss": False}]}
     _, report = tokenize([silent, qa("a", "b")])
     assert report.dropped["no trained token"].examples[0]["reason"] == "5 tokens, none of them trained"
 
@@ -120,8 +117,7 @@ def test_stop_names_file_line_reason_and_the_way_out(tokenize):
     with pytest.raises(UserError) as caught:
         tokenize([qa("a", "b"), qa("a", "")])
     assert str(caught.value) == (
-        "f.jsonl, line 2: empty content: response; expected text that is not blank; "
-        "fix it or pass --on_bad_row drop"
+        "f.jsonl, line 2: empty content: response; expected text that is not blank; fix it or pass --on_bad_row drop"
     )
 
 
@@ -149,7 +145,7 @@ def test_all_rows_too_long_says_what_to_do(tokenize):
     with pytest.raises(UserError) as caught:
         tokenize([qa("a" * 20, "b"), qa("a" * 10, "b")], max_length=8)
     text = str(caught.value)
-    assert "all 2 rows were dropped (2 longer than max_length)" in text
+    assert "mine: all 2 rows were dropped (2 longer than max_length)" in text
     assert "raise --max_length 8 (the shortest row has 14 tokens)" in text
     assert "--truncation_strategy" in text
 

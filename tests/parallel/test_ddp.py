@@ -26,10 +26,11 @@ def test_two_ranks_equal_one_process(tiny_model, tiny_data, tmp_path, sft_type):
     }
     one = common | {"output_dir": str(tmp_path / "1"), "batch_size": 3, "gradient_accumulation_steps": 4}
     two = common | {"output_dir": str(tmp_path / "2"), "batch_size": 3, "gradient_accumulation_steps": 2}
-    assert run_sft_in_child(one) == 0
-    assert run_sft_in_ranks(two, ranks=2) == [0, 0]
+    assert run_sft_in_child(one).code == 0
+    ended = run_sft_in_ranks(two, ranks=2)
+    assert [e.code for e in ended] == [0, 0], ended
     runs = [tmp_path / n / "tiny-llama" / "r" for n in "12"]
-    first, second = ([r for r in read_log(run / "log.jsonl")] for run in runs)
+    first, second = (read_log(run / "log.jsonl") for run in runs)
     assert len(first) == len(second)
     for a, b in zip(first, second):
         key = "loss" if "loss" in a else "eval_loss"

@@ -11,7 +11,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.train.config import SftConfig
 from swiftlite.train.reporting import read_log
 from swiftlite.train.resume import resume_run
-from tests.children import run_sft_in_child
+from tests.children import Mishap, run_sft_in_child
 
 # 40 rows less 4 for validation, 3 x 2 rows a step: 6 steps an epoch, 15 in all.
 COMMON = {
@@ -48,25 +48,24 @@ def numbers(run: Path) -> list[tuple]:
 def straight(request, tiny_model, tiny_data, tmp_path_factory):
     """An uninterrupted run of each kind."""
     out = tmp_path_factory.mktemp("straight")
-    assert run_sft_in_child(settings(tiny_model, tiny_data, out, request.param)) == 0
+    assert run_sft_in_child(settings(tiny_model, tiny_data, out, request.param)).code == 0
     return request.param, out / "tiny-llama" / "r"
 
 
 # After 4: within the first epoch. 7: past an epoch border, off a checkpoint. 11: before the next one.
 @pytest.mark.parametrize(
-    ("kill_at", "kill_in_save"),
-    [(5, None), (7, None), (14, None), (None, 8)],
+    "mishap",
+    [Mishap(kill_at=5), Mishap(kill_at=7), Mishap(kill_at=14), Mishap(kill_in_save=8)],
     ids=["step 5", "step 7", "step 14", "while checkpoint 8 is written"],
 )
-def test_a_killed_and_resumed_run_ends_bit_identical(
-    straight, tiny_model, tiny_data, tmp_path, kill_at, kill_in_save
-):
+def test_a_killed_and_resumed_run_ends_bit_identical(straight, tiny_model, tiny_data, tmp_path, mishap):
     sft_type, reference = straight
     given = settings(tiny_model, tiny_data, tmp_path, sft_type)
-    assert run_sft_in_child(given, kill_at=kill_at, kill_in_save=kill_in_save) == -9
+    assert run_sft_in_child(given, mishap).code == -9
     run = tmp_path / "tiny-llama" / "r"
     assert not (run / "final").exists()
-    assert run_sft_in_child(given | {"resume": str(run)}) == 0
+    ended = run_sft_in_child(given | {"resume": str(run)})
+    assert ended.code == 0, ended.output
     assert numbers(run) == numbers(reference)
     resumed, expected = weights(run), weights(reference)
     assert resumed.keys() == expected.keys()

@@ -76,7 +76,7 @@ def _conversations(turns: list[Turn], rng: random.Random) -> list[list[Turn]]:
     found = []
     rest = list(turns)
     while rest:
-        length = rng.choices((1, 2, 3), weights=(5, 3, 2))[0]
+        length = rng.choices((1, 2, 3), weights=(6, 3, 1))[0]
         conversation, rest = rest[:length], rest[length:]
         polite = rng.random()
         if len(conversation) < 3 and polite < 0.2:

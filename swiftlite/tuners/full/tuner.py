@@ -22,7 +22,10 @@ class FullTuner(Tuner):
         o = self.config.tuner
         names = [n for n, _ in model.named_parameters()]
         pattern = self._pattern(o.freeze_parameters_regex, names)
-        for flag, prefixes in (("freeze_parameters", o.freeze_parameters), ("trainable_parameters", o.trainable_parameters)):
+        for flag, prefixes in (
+            ("freeze_parameters", o.freeze_parameters),
+            ("trainable_parameters", o.trainable_parameters),
+        ):
             for prefix in prefixes:
                 if not any(n.startswith(prefix) for n in names):
                     raise UserError(f"--{flag}: no parameter's name starts with '{prefix}'; one of them is {names[0]}")
@@ -34,7 +37,9 @@ class FullTuner(Tuner):
             frozen = frozen or (pattern is not None and pattern.search(name) is not None)
             parameter.requires_grad = not frozen or name.startswith(tuple(o.trainable_parameters))
         if not any(p.requires_grad for p in model.parameters()):
-            raise UserError("the freeze options leave no parameter to train; freeze less, or name --trainable_parameters")
+            raise UserError(
+                "the freeze options leave no parameter to train; freeze less, or name --trainable_parameters"
+            )
         return model
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:

@@ -89,8 +89,10 @@ def _checked_suffix(model: PreTrainedModel, name: str, flag: str) -> str:
     names = [n for n, _ in model.named_modules() if n]
     if not any(n == name or n.endswith("." + name) for n in names):
         last = sorted({n.split(".")[-1] for n in names if not n.split(".")[-1].isdigit()})
-        raise UserError(f"{flag}: no module of this model is called '{name}'{closest(name, last)} It has: "
-                        f"{', '.join(linear_names(model))}")
+        raise UserError(
+            f"{flag}: no module of this model is called '{name}'{closest(name, last)} It has: "
+            f"{', '.join(linear_names(model))}"
+        )
     return name
 
 

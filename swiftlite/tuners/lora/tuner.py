@@ -66,7 +66,7 @@ class LoraTuner(Tuner):
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            if "lora_embedding" in name or "modules_to_save" in name and "embed" in name:
+            if "lora_embedding" in name or ("modules_to_save" in name and "embed" in name):
                 groups["embedding"].append(parameter)
             elif "lora_B" in name or parameter.dim() == 1:
                 groups["B_plain" if parameter.dim() == 1 else "B"].append(parameter)
