@@ -2,6 +2,8 @@
 
 from typing import Any
 
+__version__ = "0.1.0"
+
 # Name -> module; imported on first use so that `import swiftlite` stays instant.
 _PUBLIC = {
     "SftConfig": "swiftlite.train.config",

@@ -4,6 +4,7 @@ import importlib
 import sys
 from dataclasses import dataclass
 
+from swiftlite import __version__
 from swiftlite.config.errors import UsageError, UserError
 from swiftlite.config.options import closest
 
@@ -53,9 +54,7 @@ def _run(argv: list[str]) -> int:
         print(_overview())
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
-        from importlib.metadata import version
-
-        print(version("swiftlite"))
+        print(__version__)
         return 0
     name, rest = argv[0], argv[1:]
     if name not in COMMANDS:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from swiftlite import __version__
+
 PACKAGES = (
     *("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "datasets", "numpy"),
     *("trl", "deepspeed", "bitsandbytes", "gptqmodel", "torchao", "flash-attn", "liger-kernel", "lm-eval"),
@@ -28,7 +30,7 @@ def environment_stamp() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "argv": hide_secrets(sys.argv),
-        "swiftlite": _version("swiftlite"),
+        "swiftlite": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "os": platform.platform(),

@@ -1,7 +1,6 @@
 """What a checkpoint holds besides training state: weights, tokenizer, generation settings, and a card."""
 
 import dataclasses
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from torch import nn
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
+from swiftlite import __version__
 from swiftlite.chat.template import Template
 from swiftlite.models.source import CARD, ModelSource
 from swiftlite.train.config import SftConfig
@@ -37,7 +37,7 @@ class WeightsWriter:
         self._write_generation_config(folder)
         card = {
             "format": 1,
-            "swiftlite": importlib.metadata.version("swiftlite"),
+            "swiftlite": __version__,
             "base": self.source.to_card(),
             "adapter": self.tuner.saves_adapter,
             "sft_type": self.config.tuner.sft_type,

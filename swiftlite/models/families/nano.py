@@ -7,11 +7,13 @@ from swiftlite.models.registry import ModelEntry, register_model
 
 FOLDER = Path(__file__).parent.parent / "nano"
 
+_CONFIG = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+
 register_model(
     ModelEntry(
         "nano",
         "qwen2",
-        json.loads((FOLDER / "config.json").read_text(encoding="utf-8")),
+        {k: v for k, v in _CONFIG.items() if k != "model_type"},
         folder=str(FOLDER),
     )
 )

@@ -1,0 +1,49 @@
+"""What only a GPU shows: bit-identical resume under --deterministic, half precision, skipped updates."""
+
+import pytest
+import torch
+
+from swiftlite.train.reporting import read_log
+from tests.children import Mishap, run_sft_in_child
+from tests.train.test_resume import COMMON, numbers, settings, weights
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("sft_type", ["full", "lora"])
+def test_a_deterministic_run_resumes_bit_identical(tiny_model, tiny_data, tmp_path, sft_type, dtype):
+    given = settings(tiny_model, tiny_data, tmp_path / "a", sft_type, deterministic=True, device="cuda", dtype=dtype)
+    straight = run_sft_in_child(given)
+    assert straight.code == 0, straight.output
+    broken = given | {"output_dir": str(tmp_path / "b")}
+    assert run_sft_in_child(broken, Mishap(kill_at=7)).code == -9
+    run = tmp_path / "b" / "tiny-llama" / "r"
+    resumed = run_sft_in_child(broken | {"resume": str(run)})
+    assert resumed.code == 0, resumed.output
+    reference = tmp_path / "a" / "tiny-llama" / "r"
+    assert numbers(run) == numbers(reference)
+    expected = weights(reference)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bf16", 0.02), ("fp16", 0.01), ("fp32", 1e-3)])
+def test_losses_on_the_gpu_follow_those_on_the_cpu(tiny_model, tiny_data, tmp_path, dtype, tolerance):
+    losses = {}
+    for device in ("cpu", "cuda"):
+        more = {"device": device, "dtype": dtype if device == "cuda" else "fp32", "lora_dropout": 0, "logging_steps": 1}
+        ended = run_sft_in_child(settings(tiny_model, tiny_data, tmp_path / device, "lora", **more))
+        assert ended.code == 0, ended.output
+        log = read_log(tmp_path / device / "tiny-llama" / "r" / "log.jsonl")
+        losses[device] = [r["loss"] for r in log if "loss" in r]
+    assert len(losses["cpu"]) == len(losses["cuda"])
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=tolerance)
+
+
+def test_steps_without_finite_gradients_change_nothing_and_stop_the_run(tiny_model, tiny_data, tmp_path):
+    given = COMMON | settings(tiny_model, tiny_data, tmp_path, "full", device="cuda", dtype="bf16")
+    ended = run_sft_in_child(given | {"learning_rate": 1e38, "max_grad_norm": 0, "max_bad_steps": 3})
+    assert ended.code == 1 and "steps in a row" in ended.output, ended.output

@@ -1,0 +1,91 @@
+"""What a tuner freezes, groups and refuses, on a tiny model."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from swiftlite.config.errors import UserError
+from swiftlite.train.config import SftConfig
+from swiftlite.tuners.registry import make_tuner
+
+
+def tuned(tiny_model, **settings):
+    config = SftConfig(model=str(tiny_model), dataset="demo", **settings)
+    tuner = make_tuner(config.tuner.sft_type, config)
+    return tuner, tuner.apply(AutoModelForCausalLM.from_pretrained(tiny_model))
+
+
+def trained_names(model) -> set[str]:
+    return {n for n, p in model.named_parameters() if p.requires_grad}
+
+
+def test_full_freezes_by_prefix_and_trainable_wins(tiny_model):
+    _, model = tuned(
+        tiny_model, sft_type="full", freeze_parameters=["model."], trainable_parameters=["model.layers.1."]
+    )
+    assert trained_names(model) == {
+        n for n, _ in model.named_parameters() if n.startswith(("model.layers.1.", "lm_head"))
+    }
+
+
+def test_full_freezes_by_pattern(tiny_model):
+    _, model = tuned(tiny_model, sft_type="full", freeze_parameters_regex=r"layers\.0|embed")
+    assert not any("layers.0" in n or "embed" in n for n in trained_names(model))
+
+
+def test_full_freezes_the_first_share_of_elements(tiny_model):
+    _, model = tuned(tiny_model, sft_type="full", freeze_parameters_ratio=0.5)
+    parameters = list(model.named_parameters())
+    half, seen = sum(p.numel() for _, p in parameters) / 2, 0
+    expected = set()
+    for name, parameter in parameters:
+        seen += parameter.numel()
+        if seen > half:
+            expected.add(name)
+    assert trained_names(model) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lora_target_modules": "q_porj"}, "did you mean q_proj"),
+        ({"target_regex": "nothing"}, "--target_regex"),
+        ({"target_regex": "("}, "not a regular expression"),
+        ({"lora_modules_to_save": "hed"}, "--lora_modules_to_save"),
+        ({"sft_type": "full", "freeze_parameters": ["modle."]}, "--freeze_parameters"),
+        ({"sft_type": "full", "freeze_parameters_regex": "zzz"}, "--freeze_parameters_regex"),
+        ({"sft_type": "full", "freeze_parameters_ratio": 1.0}, "no parameter to train"),
+    ],
+)
+def test_what_matches_nothing_is_refused(tiny_model, settings, words):
+    with pytest.raises(UserError, match=words):
+        tuned(tiny_model, **settings)
+
+
+def test_lora_plus_trains_b_faster_than_a(tiny_model):
+    tuner, model = tuned(tiny_model, lora_lr_ratio=16)
+    groups = tuner.parameter_groups(model, 1e-4, 0.1)
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert rates[id(parameter)] == pytest.approx(16e-4 if "lora_B" in name else 1e-4)
+
+
+def test_biases_and_norms_have_no_weight_decay(tiny_model):
+    tuner, model = tuned(tiny_model, sft_type="full")
+    groups = tuner.parameter_groups(model, 1e-4, 0.1)
+    decays = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        assert decays[id(parameter)] == (0.0 if "norm" in name else 0.1)
+
+
+def test_a_saved_adapter_goes_on_where_it_was(tiny_model, tmp_path):
+    tuner, model = tuned(tiny_model, lora_rank=4)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    tuner.save(model, tmp_path)
+    again = tuner.load(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path)
+    ids = torch.arange(10)[None]
+    assert torch.equal(model.eval()(ids).logits, again.eval()(ids).logits)
+    assert trained_names(again) == trained_names(model)
