@@ -34,7 +34,7 @@ class Ended:
     output: str
 
 
-def run_sft_in_child(settings: dict[str, Any], mishap: Mishap = Mishap()) -> Ended:  # noqa: B008
+def run_sft_in_child(settings: dict[str, Any], mishap: Mishap = Mishap()) -> Ended:
     """`swiftlite sft` in its own process."""
     return _run([(settings, mishap, {})])[0]
 

@@ -5,11 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 # Before any library reads them: tests never look anything up, and forked children get no thread pools.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
+# Small models on shared cores are many times slower with two threads than with one.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +26,6 @@ def _own_token_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A local checkpoint folder of a two-layer Llama with nano's tokenizer, as transformers writes it."""
-    import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from swiftlite.models.families.nano import FOLDER

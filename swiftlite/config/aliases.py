@@ -53,7 +53,9 @@ NAMES: dict[str, str] = {
     "system_prompt": "system",
     "attention_implementation": "attn_impl",
     "early_stop_interval": "early_stopping_patience",
-    "val_dataset_file": "val_dataset",
+    # A command that has the left name as an option of its own keeps it: this is infer's.
+    "val_dataset": "infer_dataset",
+    "max_batch_size": "infer_batch_size",
     "hf_tokenizer": "tokenizer",
 }
 

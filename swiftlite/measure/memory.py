@@ -49,9 +49,7 @@ def reset_peak(device: torch.device | str) -> bool:
 
     device = torch.device(device)
     if device.type == "cuda":
-        # Before its first use CUDA has no statistics and refuses to reset them.
-        if torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
         # proc(5): writing 5 resets the high-water mark of resident memory.

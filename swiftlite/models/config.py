@@ -15,7 +15,7 @@ class ModelConfig:
     model_type: str | None = option(
         None, "a registered name; with --model it says which registered model that folder holds"
     )
-    adapters: list[str] = option([], "an adapter folder (PEFT layout) to put on --model; it is trained further")
+    adapters: list[str] = option([], "an adapter folder (PEFT layout) to put on --model; training goes on with it")
     weights: Literal["auto", "dummy"] = option(
         "auto", "dummy: random weights at the model's true shape, no download (to measure and to try)"
     )

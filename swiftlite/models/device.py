@@ -32,3 +32,10 @@ def choose_dtype(config: ModelConfig, device: torch.device) -> str:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.get_device_capability(device) >= _AMPERE else "fp16"
+
+
+def device_name(device: torch.device) -> str:
+    """What a header calls the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()} ({torch.get_num_threads()} threads)"

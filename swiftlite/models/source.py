@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from swiftlite.chat.config import ChatConfig
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
 from swiftlite.models.config import ModelConfig
@@ -48,6 +49,12 @@ class ModelSource:
     def template(self) -> str | None:
         """The registered template this model was trained with; None: its tokenizer's own."""
         return self.card.get("template") or (self.entry.template if self.entry else None)
+
+    def chat_settings(self, chat: ChatConfig) -> ChatConfig:
+        """The system prompt a checkpoint was trained with holds unless another is asked for."""
+        if chat.system == "auto" and "system" in self.card:
+            return dataclasses.replace(chat, system=self.card["system"])
+        return chat
 
     def to_card(self) -> dict[str, Any]:
         """How a checkpoint names its base, so that later commands need only the checkpoint's path."""

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from swiftlite.models.device import choose_device, choose_dtype
+from swiftlite.models.device import choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.speed.attention import choose_attention
 from swiftlite.train.config import SftConfig
@@ -24,7 +24,7 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     attention, why = choose_attention(config.model.attn_impl, device, dtype)
     config.set("dtype", dtype)
     config.set("attn_impl", attention)
-    reasons = [f"{dtype} on {_device_name(device)}", f"attention: {attention} ({why})"]
+    reasons = [f"{dtype} on {device_name(device)}", f"attention: {attention} ({why})"]
     if config.optim.gradient_accumulation_steps is None:
         rows = config.optim.batch_size * world.size
         config.set("gradient_accumulation_steps", math.ceil(_ROWS_PER_STEP / rows))
@@ -47,9 +47,3 @@ def make_repeatable(config: SftConfig) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type.upper()} ({torch.get_num_threads()} threads)"

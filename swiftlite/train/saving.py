@@ -41,7 +41,7 @@ class WeightsWriter:
             "base": self.source.to_card(),
             "adapter": self.tuner.saves_adapter,
             "sft_type": self.config.tuner.sft_type,
-            "template": self.config.chat.template if self.template.name == "tokenizer" else self.template.name,
+            "template": self.template.name,
             "system": self.config.chat.system,
             "dtype": self.config.model.dtype,
         }

@@ -32,7 +32,7 @@ def run_sft(config: SftConfig) -> TrainResult:
     source = resolve_model(config.model, config.general.seed)
     model_config = load_config(source)
     tokenizer = load_tokenizer(source, model_config.vocab_size, notes)
-    template = choose_template(config.chat, tokenizer, source.template)
+    template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
 
     # Before the processes meet: tokenising may take longer than their patience with each other.
     data = load_data(config.data, template, tokenizer=tokenizer, progress=say_progress, wait=world.local_rank > 0)

@@ -15,6 +15,17 @@ from swiftlite.models.source import CARD, ModelSource
 SYSTEM = "Be brief."
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread():
+    """Two threads on nano's small matrices wait for each other ten times as long as they compute."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def nano_engine() -> Engine:
     return Engine.load(InferConfig(model="nano", device="cpu"))

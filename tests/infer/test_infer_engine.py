@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from swiftlite.config.errors import UserError
 from swiftlite.infer.config import InferConfig
-from swiftlite.infer.engine import Engine
+from swiftlite.infer.engine import Engine, _pad_left
 from swiftlite.infer.loading import context_length
 from swiftlite.infer.sampling import Sampling
 from tests.infer.conftest import SYSTEM, ask
@@ -46,6 +46,12 @@ def test_a_batch_of_unequal_lengths_answers_as_one_by_one(engine, penalty):
     alone = [engine.generate([ask(q)], sampling)[0] for q in QUESTIONS]
     assert len({answer.text for answer in alone}) > 1
     assert engine.generate([ask(q) for q in QUESTIONS], sampling) == alone
+
+
+def test_padding_adds_no_token_for_a_penalty_to_see_and_is_masked():
+    ids, mask = _pad_left([[7, 8, 7, 9], [5, 6]])
+    assert ids.tolist() == [[7, 8, 7, 9], [5, 5, 5, 6]]
+    assert mask.tolist() == [[1, 1, 1, 1], [0, 0, 1, 1]]
 
 
 def test_rows_of_a_batch_end_on_their_own(engine):
@@ -104,7 +110,7 @@ def test_an_adapter_of_another_shape_is_refused(adapter, tmp_path):
 def test_a_checkpoints_sampling_settings_stay_out_and_its_stop_tokens_hold(tiny_model: Path, tmp_path, tokenizer):
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    theirs = {"do_sample": True, "temperature": 5.0, "repetition_penalty": 3.0, "eos_token_id": [77]}
+    theirs = {"do_sample": True, "temperature": 5.0, "eos_token_id": [77], "suppress_tokens": list(range(2000))}
     (folder / "generation_config.json").write_text(json.dumps(theirs))
     engine = Engine.load(InferConfig(model=str(folder), device="cpu"))
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)

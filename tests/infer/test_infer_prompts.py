@@ -83,7 +83,7 @@ def test_a_tool_call_is_a_reference_too(tmp_path):
     [
         ({"text": "Once upon a time"}, "plain text"),
         ({"id": 7}, "unknown fields"),
-        ({"messages": []}, "roles out of order"),
+        ({"messages": []}, "assistant first"),
         ({"messages": [ASSISTANT, USER]}, "assistant first"),
         ({"query": 7}, "query is 7"),
         ({"prompt": "Why?", "chosen": "a", "rejected": "b"}, "preference row"),

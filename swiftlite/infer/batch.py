@@ -1,0 +1,133 @@
+"""`swiftlite infer --infer_dataset FILE`: a file of prompts in, a file of answers out, written as it goes."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from swiftlite.config.errors import UserError
+from swiftlite.infer.engine import Engine
+from swiftlite.infer.prompts import Prompt
+from swiftlite.infer.sampling import Answer, Sampling
+from swiftlite.models.source import CARD
+
+
+def choose_result_path(wanted: str | None, model: str | None) -> Path:
+    """Where answers go: `--result_path`, else a new infer-result-N.jsonl near the model that answers.
+
+    Near is inside the run's folder for a run or one of its checkpoints, beside a checkpoint that was moved
+    elsewhere, and the working folder for any other model.
+
+    Raises:
+        UserError: the file exists, or its folder does not.
+    """
+    if wanted is None:
+        folder = _home(Path(model).expanduser()) if model else Path()
+        used = {path.name for path in folder.glob("infer-result-*.jsonl")}
+        number = next(n for n in range(1, len(used) + 2) if f"infer-result-{n}.jsonl" not in used)
+        return folder / f"infer-result-{number}.jsonl"
+    path = Path(wanted).expanduser()
+    if path.exists():
+        raise UserError(f"--result_path {path} exists and is not overwritten; name another file, or move that one")
+    if not path.parent.is_dir():
+        raise UserError(f"--result_path {path}: there is no folder {path.parent}; make it first")
+    return path
+
+
+def _home(model: Path) -> Path:
+    for folder in (model, model.parent):
+        if (folder / "run.yaml").is_file():
+            return folder
+    return model.parent if (model / CARD).is_file() else Path()
+
+
+def check_prompts(engine: Engine, prompts: list[Prompt]) -> None:
+    """Encodes every prompt once, so that none is found wrong after hours of answering.
+
+    Raises:
+        UserError: naming the row that cannot be answered.
+    """
+    for prompt in prompts:
+        try:
+            engine.encode(prompt.messages, prompt.tools)
+        except UserError as error:
+            raise UserError(f"{prompt.origin}: {error}") from None
+
+
+def answer_file(engine: Engine, prompts: list[Prompt], sampling: Sampling, batch_size: int, path: Path) -> list[str]:
+    """Answers all prompts into `path`, one JSON object a line, in order; says how fast.
+
+    Each line: `messages` (the prompt), `tools` where it has any, `response`, `reference` (the row's own answer,
+    or null), `tokens`, `finish` (`stop` or `length`). Complete lines survive an interruption.
+
+    Raises:
+        UserError: a prompt that cannot be answered, or a file that cannot be written.
+    """
+    check_prompts(engine, prompts)
+    answers: list[Answer] = []
+    started = time.perf_counter()
+    with _create(path) as file, _progress(len(prompts)) as (progress, task):
+        try:
+            for first in range(0, len(prompts), batch_size):
+                batch = prompts[first : first + batch_size]
+                found = engine.generate([p.messages for p in batch], sampling, [p.tools for p in batch])
+                file.writelines(_line(prompt, answer) for prompt, answer in zip(batch, found, strict=True))
+                file.flush()
+                answers += found
+                progress.update(task, completed=len(answers), rate=_rate(answers, started))
+        finally:
+            progress.stop()
+            cut = sum(answer.stopped == "length" for answer in answers)
+            print(
+                f"{len(answers)} of {len(prompts)} rows answered in {path}: {_rate(answers, started)} generated, "
+                f"prompts included in the time; {cut} cut at their limit",
+                file=sys.stderr,
+            )
+    return [answer.text for answer in answers]
+
+
+def _create(path: Path) -> TextIO:
+    try:
+        return path.open("x", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--result_path {path} cannot be written: {error.strerror}") from None
+
+
+def _line(prompt: Prompt, answer: Answer) -> str:
+    record = {
+        "messages": prompt.messages,
+        **({"tools": prompt.tools} if prompt.tools else {}),
+        "response": answer.text,
+        "reference": prompt.reference,
+        "tokens": answer.tokens,
+        "finish": answer.stopped,
+    }
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _rate(answers: list[Answer], started: float) -> str:
+    tokens = sum(answer.tokens for answer in answers)
+    return f"{tokens} tokens, {tokens / max(time.perf_counter() - started, 1e-9):,.0f} tokens/s"
+
+
+@contextlib.contextmanager
+def _progress(rows: int) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar on a terminal, nothing in a file or a pipe."""
+    progress = Progress(
+        TextColumn("row {task.completed:.0f}/{task.total:.0f}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with progress:
+        yield progress, progress.add_task("infer", total=rows, rate="")

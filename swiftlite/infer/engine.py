@@ -1,0 +1,151 @@
+"""The one place where a model is asked: conversations in, answers out, whole or in pieces."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from swiftlite.config.errors import UserError
+from swiftlite.infer.config import InferConfig
+from swiftlite.infer.loading import Loaded, load_parts
+from swiftlite.infer.sampling import Answer, Sampling
+from swiftlite.infer.stopping import Stops, first_stop
+from swiftlite.infer.streaming import AnswerStream, TextAssembler
+
+Message = dict[str, Any]
+Tools = list[dict[str, Any]]
+
+
+class Engine:
+    """A loaded model that answers conversations through transformers' `generate`.
+
+    Draws come from torch's global generator: `torch.manual_seed` before a request repeats it.
+    """
+
+    def __init__(self, loaded: Loaded):
+        self.model = loaded.model
+        self.tokenizer = loaded.tokenizer
+        self.template = loaded.template
+        self.stop_ids = loaded.stop_ids
+        self.context = loaded.context
+        self.header = loaded.header
+
+    @classmethod
+    def load(cls, config: InferConfig) -> "Engine":
+        """The model that `config` names, ready to answer.
+
+        Raises:
+            UserError: it cannot be found, does not fit together, or cannot run here.
+        """
+        return cls(load_parts(config))
+
+    def encode(self, messages: list[Message], tools: Tools | None = None) -> list[int]:
+        """The prompt's token ids, up to and with the assistant's header.
+
+        Raises:
+            UserError: the template cannot write it, or the model has no room left for an answer.
+        """
+        ids = self.template.encode(messages, tools, for_generation=True).ids
+        if not ids:
+            raise UserError("the prompt is empty")
+        if self.context is not None and len(ids) >= self.context:
+            raise UserError(
+                f"the prompt has {len(ids)} tokens, and the model has room for {self.context} with its answer; "
+                "shorten it"
+            )
+        return ids
+
+    def generate(
+        self,
+        conversations: Sequence[list[Message]],
+        sampling: Sampling,
+        tools: Sequence[Tools | None] | None = None,
+    ) -> list[Answer]:
+        """Answers to all conversations, computed as one batch.
+
+        An answer also ends (`length`) where the model's positions do, before `max_new_tokens`.
+
+        Args:
+            tools: for each conversation, the tools its prompt describes.
+
+        Raises:
+            UserError: a conversation that cannot be answered, or a batch that does not fit the GPU's memory.
+        """
+        tools = tools or [None] * len(conversations)
+        prompts = [self.encode(*pair) for pair in zip(conversations, tools, strict=True)]
+        return self._answers(prompts, sampling, None, threading.Event()) if prompts else []
+
+    def stream(self, messages: list[Message], sampling: Sampling, tools: Tools | None = None) -> AnswerStream:
+        """One answer in pieces of text; after the last, the stream's `answer` holds the whole.
+
+        Raises:
+            UserError: here or while the pieces come, as `generate` does.
+        """
+        prompt = self.encode(messages, tools)
+
+        def generate(streamer: BaseStreamer, cancelled: threading.Event) -> Answer:
+            return self._answers([prompt], sampling, streamer, cancelled)[0]
+
+        return AnswerStream(generate, TextAssembler(self._decode, self.stop_ids, sampling.stop))
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(  # pyrefly: ignore
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def _answers(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        streamer: BaseStreamer | None,
+        cancelled: threading.Event,
+    ) -> list[Answer]:
+        ids, mask = _pad_left(prompts)
+        room = [sampling.max_new_tokens if self.context is None else self.context - len(p) for p in prompts]
+        limits = [min(sampling.max_new_tokens, r) for r in room]
+        stops = Stops(ids.shape[1], limits, sampling.stop, self._decode, cancelled, self.model.device)
+        # What fills up an ended row is never read; no prompt ends in a stop token, so none is taken for padded.
+        filler = self.stop_ids[0] if self.stop_ids else 0
+        settings = sampling.to_generation_config(self.stop_ids, filler, max_new_tokens=max(limits))
+        try:
+            with torch.inference_mode():
+                output = self.model.generate(
+                    input_ids=ids.to(self.model.device),
+                    attention_mask=mask.to(self.model.device),
+                    generation_config=settings,
+                    stopping_criteria=StoppingCriteriaList([stops]),
+                    streamer=streamer,
+                )
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{len(prompts)} answers of up to {max(limits)} tokens, after prompts of up to {ids.shape[1]}, do "
+                "not fit the GPU's memory; lower --infer_batch_size or --max_new_tokens"
+            ) from error
+        rows = output[:, ids.shape[1] :].tolist()
+        return [self._answer(row[:n], end, sampling) for row, n, end in zip(rows, limits, stops.ends, strict=True)]
+
+    def _answer(self, ids: list[int], end: int | None, sampling: Sampling) -> Answer:
+        """One row's generated ids, up to its limit; `end`: where a stop text was complete."""
+        ended = end is not None
+        ids = ids[:end]
+        tokens = len(ids)
+        stop = next((at for at, token in enumerate(ids) if token in self.stop_ids), None)
+        if stop is not None:
+            ids, tokens, ended = ids[:stop], stop + 1, True
+        text = self._decode(ids)
+        return Answer(text[: first_stop(text, sampling.stop)], tokens, "stop" if ended else "length")
+
+
+def _pad_left(prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask, both (batch, longest).
+
+    The mask goes by length, since a pad token may also occur in a text. A row is filled up with its own first
+    token: a repetition penalty then sees the same set of tokens as without padding.
+    """
+    longest = max(map(len, prompts))
+    ids = [[prompt[0]] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids), torch.tensor(mask)

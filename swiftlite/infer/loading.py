@@ -1,0 +1,110 @@
+"""From the flags, or a checkpoint's path alone, to a model that answers, with its tokenizer and template."""
+
+import dataclasses
+from typing import Any
+
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from swiftlite.chat.template import Template, choose_template
+from swiftlite.config.errors import UserError
+from swiftlite.infer.config import InferConfig
+from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
+from swiftlite.models.load import load_config, load_model, load_tokenizer
+from swiftlite.models.source import ModelSource, resolve_model
+from swiftlite.speed.attention import choose_attention
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """Everything an engine needs.
+
+    Attributes:
+        stop_ids: the template's stop tokens and those of the checkpoint's generation_config.
+        context: tokens the model can read and write in all; None: no limit known.
+        header: lines that say what was loaded.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    stop_ids: list[int]
+    context: int | None
+    header: list[str]
+
+
+def load_parts(config: InferConfig) -> Loaded:
+    """Loads what `config` names.
+
+    Raises:
+        UserError: it cannot be found, does not fit together, or cannot run here.
+    """
+    notes: list[str] = []
+    device = choose_device(config.model)
+    dtype = choose_dtype(config.model, device)
+    attention, why = choose_attention(config.model.attn_impl, device, dtype)
+    source = resolve_model(config.model, config.general.seed)
+    if config.infer.merge_lora and source.adapter is None:
+        raise UserError(f"--merge_lora: {source.name} comes without an adapter to fold in; leave the flag away")
+    model_config = load_config(source)
+    tokenizer = load_tokenizer(source, model_config.vocab_size, notes)
+    template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
+    model = load_model(source, model_config, DTYPES[dtype], device, attention)
+    stop_ids = list(dict.fromkeys([*template.stop_token_ids, *_as_list(model.generation_config.eos_token_id)]))
+    # `generate` fills what a request leaves open from here: a checkpoint's own sampling settings stay out of it.
+    model.generation_config = GenerationConfig()
+    if source.adapter is not None:
+        model = _with_adapter(model, source, config.infer.merge_lora)
+    header = [
+        f"{_describe(source, config.infer.merge_lora)}: {dtype} on {device_name(device)}, "
+        f"attention {attention} ({why}), template {template.name}",
+        *notes,
+    ]
+    return Loaded(model.eval(), tokenizer, template, stop_ids, context_length(model_config), header)
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Positions that the model was made for, with its RoPE scaling; None where the config does not say."""
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    rope = getattr(text, "rope_parameters", None) or {}
+    # Layers of different kinds may each have their own settings.
+    scalings = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    reach = [
+        s["factor"] * (s.get("original_max_position_embeddings") or positions) for s in scalings if s.get("factor")
+    ]
+    return int(max([positions, *reach]))
+
+
+def _with_adapter(base: PreTrainedModel, source: ModelSource, merge: bool) -> Any:
+    from peft import PeftModel
+
+    try:
+        model = PeftModel.from_pretrained(base, str(source.adapter))
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the adapter {source.adapter} does not fit on {source.name}: {reason}") from error
+    if not merge:
+        return model
+    kind = model.active_peft_config
+    if kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
+        raise UserError(
+            f"--merge_lora: the adapter {source.adapter} is a {type(kind).__name__}, which cannot be "
+            "folded into weights; leave the flag away"
+        )
+    return model.merge_and_unload()
+
+
+def _describe(source: ModelSource, merged: bool) -> str:
+    words = source.name + (" with random weights" if source.dummy_seed is not None else "")
+    if source.adapter is None:
+        return words
+    return f"{words} + {source.adapter}" + (" (merged)" if merged else "")
+
+
+def _as_list(ids: int | list[int] | None) -> list[int]:
+    if ids is None:
+        return []
+    return ids if isinstance(ids, list) else [ids]
