@@ -10,11 +10,16 @@ import torch
 # Before any library reads them: tests never look anything up, and forked children get no thread pools.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
 # Small models on shared cores are many times slower with two threads than with one.
 torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only `pytest -m gpu` uses a GPU; elsewhere `auto` means the CPU, on every machine."""
+    if config.getoption("-m") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(autouse=True)
