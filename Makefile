@@ -4,12 +4,15 @@ PYTHON ?= python3
 # Another build of PyTorch: make demo TORCH="torch --index-url https://.../whl/cu130"
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+DEMO := demo-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: demo test install lint clean
 
 demo: .venv/.installed
-	$(BIN)/swiftlite sft recipes/demo.yaml
-	$(BIN)/swiftlite infer --ckpt_dir output/nano/demo --query "What is your name?"
+	$(BIN)/swiftlite sft recipes/demo.yaml --run_name $(DEMO)
+	$(BIN)/swiftlite infer --ckpt_dir output/nano/$(DEMO) --query "What is your name?"
+	@echo "Chat with it: $(BIN)/swiftlite infer --ckpt_dir output/nano/$(DEMO)"
+	@echo "Your own data: $(BIN)/swiftlite sft --model nano --dataset FILE.jsonl --sft_type full"
 
 test: .venv/.tested
 	$(BIN)/ruff check .
