@@ -99,6 +99,12 @@ VALUES: dict[str, dict[str, Any]] = {
     },
 }
 
+# A value elsewhere that is several settings here.
+COMPOUND: dict[tuple[str, str], dict[str, Any]] = {
+    ("sft_type", "dora"): {"sft_type": "lora", "use_dora": True},
+    ("sft_type", "rslora"): {"sft_type": "lora", "use_rslora": True},
+}
+
 
 def _flag(value: Any) -> bool:
     word = str(value).lower()
@@ -188,7 +194,7 @@ def spell(given: list[Given], options: dict[str, Option], command: str) -> Spell
     out = Spelled()
     written: dict[str, Given] = {}
     for item in given:
-        for name, value in _rename(item, options).items():
+        for name, value in _unfold(_rename(item, options)).items():
             if name in options:
                 value = _revalue(name, value)
                 if name in out.values and out.values[name] != value:
@@ -224,6 +230,14 @@ def _rename(item: Given, options: dict[str, Option]) -> dict[str, Any]:
             raise UsageError(f"{item.written}: {item.value!r} is not true or false") from None
     name = NAMES.get(name, name)
     return {name: item.value}
+
+
+def _unfold(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        new: new_value
+        for name, value in settings.items()
+        for new, new_value in COMPOUND.get((name, str(value).lower()), {name: value}).items()
+    }
 
 
 def _revalue(name: str, value: Any) -> Any:

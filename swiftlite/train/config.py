@@ -160,3 +160,16 @@ class SftConfig(CommandConfig):
         check_tuner_name(self.tuner.sft_type)
         if not self.data.dataset:
             raise UserError("no data given: pass --dataset FILE_OR_NAME (try --dataset demo)")
+        self._note_idle_settings()
+
+    def _note_idle_settings(self) -> None:
+        """Old command lines give LoRA's settings to full runs too; that is no error, but it is said."""
+        options = self.options()
+        idle_part = "lora" if self.tuner.sft_type == "full" else "tuner" if self.tuner.sft_type == "lora" else None
+        idle = [
+            f"--{name}"
+            for name, source in self.sources.items()
+            if options[name].part == idle_part and name != "sft_type" and not source.startswith("preset")
+        ]
+        if idle:
+            self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")

@@ -12,6 +12,7 @@ from swiftlite.train.config import SftConfig
 from swiftlite.train.loop import Job
 
 _CHECKED_ROWS = 20
+_SHOWN_TOKENS = 300
 
 
 def check_rows(data: Data, template: Template, tokenizer: Any) -> None:
@@ -67,8 +68,12 @@ def _data(data: Data, template: Template, tokenizer: Any) -> list[str]:
             )
     if data.report["in_train_and_val"]:
         lines.append(f"note: {data.report['in_train_and_val']} validation rows also stand in the training data")
-    lines.append(f"template {template.name}; the first row:")
-    return [*lines, show_example(_encoded(data, 0), tokenizer, color=color)]
+    length = len(data.train[0][0])
+    shown = "the first row"
+    if length > _SHOWN_TOKENS:
+        shown = f"the first {_SHOWN_TOKENS} of the first row's {length} tokens"
+    lines.append(f"template {template.name}; {shown}:")
+    return [*lines, show_example(_encoded(data, 0, _SHOWN_TOKENS), tokenizer, color=color)]
 
 
 def _steps(config: SftConfig, job: Job, data: Data) -> list[str]:
@@ -84,6 +89,6 @@ def _steps(config: SftConfig, job: Job, data: Data) -> list[str]:
     return [*lines, f"run folder {job.run}{going_on}"]
 
 
-def _encoded(data: Data, row: int) -> Encoded:
+def _encoded(data: Data, row: int, limit: int | None = None) -> Encoded:
     ids, weights = data.train[row]
-    return Encoded(ids.tolist(), weights.tolist())
+    return Encoded(ids[:limit].tolist(), weights[:limit].tolist())

@@ -15,6 +15,7 @@ from swiftlite.measure.flops import model_flops
 from swiftlite.measure.memory import reset_peak
 from swiftlite.measure.peak import peak_flops
 from swiftlite.measure.throughput import Meter
+from swiftlite.models.device import device_name
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state
@@ -117,7 +118,7 @@ def run_job(job: Job) -> TrainResult:
     """Trains to the end or to a signal, then writes metrics.json and the plots."""
     loop = Loop(job)
     try:
-        exit_code = loop.run()
+        exit_code = _run_within_memory(loop)
         metrics = loop.summary()
         if job.strategy.world.is_main:
             run = RunFolder(job.run)
@@ -129,6 +130,21 @@ def run_job(job: Job) -> TrainResult:
             reporter.close()
         job.strategy.close()
     return TrainResult(job.run, metrics, exit_code)
+
+
+def _run_within_memory(loop: Loop) -> int:
+    try:
+        return loop.run()
+    except torch.OutOfMemoryError as error:
+        optim = loop.job.config.optim
+        advice = [f"a smaller --batch_size (now {optim.batch_size}) with more --gradient_accumulation_steps"]
+        if not optim.gradient_checkpointing:
+            advice.append("--gradient_checkpointing true")
+        advice.append(f"a shorter --max_length (now {loop.job.config.data.max_length})")
+        raise UserError(
+            f"out of memory on {device_name(loop.job.strategy.device)} after step {loop.state.step}; try "
+            f"{', '.join(advice)}"
+        ) from error
 
 
 def _closing_lines(job: Job, metrics: dict, exit_code: int) -> list[str]:

@@ -130,7 +130,7 @@ def open_reporters(run: Path, trackers: Sequence[str], from_step: int, total_ste
 
 def _words(record: dict[str, Any]) -> str:
     if "eval_loss" in record:
-        return f"eval_loss {record['eval_loss']:.4f}  perplexity {record['eval_perplexity']:.2f}"
+        return f"eval_loss {record['eval_loss']:.4f}  perplexity {record['eval_perplexity']:.5g}"
     parts = [
         f"loss {record['loss']:.4f}",
         f"lr {record['learning_rate']:.2e}",

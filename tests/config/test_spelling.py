@@ -25,6 +25,8 @@ SPELLINGS = [
     ("--ckpt_dir /x --dataset demo", "model", "/x"),
     (BASE + "--train_type full", "sft_type", "full"),
     (BASE + "--tuner_type full", "sft_type", "full"),
+    (BASE + "--sft_type dora", "sft_type", "lora"),
+    (BASE + "--sft_type dora", "use_dora", True),
     (BASE + "--template_type AUTO", "template", "auto"),
     (BASE + "--template_type chatml", "template", "chatml"),
     (BASE + "--per_device_train_batch_size 3", "batch_size", 3),
