@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from swiftlite.config.errors import UserError
 from swiftlite.train.state import TrainState
@@ -69,11 +69,9 @@ class TerminalLog(Reporter):
         if sys.stdout.isatty():
             self.progress = Progress(
                 TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-                BarColumn(bar_width=30),
-                TextColumn("{task.fields[numbers]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
+                BarColumn(bar_width=12),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left  {task.fields[numbers]}"),
                 console=self.console,
             )
             self._task = self.progress.add_task("train", total=total_steps, completed=first_step, numbers="")
