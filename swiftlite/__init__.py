@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "SftConfig": "swiftlite.train.config",
     "run_sft": "swiftlite.train.sft",
+    "CheckConfig": "swiftlite.train.config",
+    "run_check": "swiftlite.train.check",
     "InferConfig": "swiftlite.infer.config",
     "run_infer": "swiftlite.infer.run",
 }

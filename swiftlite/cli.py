@@ -24,6 +24,11 @@ COMMANDS = {
         "swiftlite.train.config:SftConfig",
         "swiftlite.train.sft:run_sft",
     ),
+    "check": Command(
+        "Say what a run would read, train on and cost, and check it, without starting it.",
+        "swiftlite.train.config:CheckConfig",
+        "swiftlite.train.check:run_check",
+    ),
     "infer": Command(
         "Chat with a model, or answer a file of prompts.",
         "swiftlite.infer.config:InferConfig",

@@ -23,6 +23,9 @@ class OptimConfig:
     gradient_accumulation_steps: int | None = option(
         None, "micro-batches in an optimizer step; none: enough for 16 rows a step over all devices"
     )
+    global_batch_size: int | None = option(
+        None, "rows in an optimizer step over all devices; sets gradient_accumulation_steps"
+    )
     learning_rate: float | None = option(None, "none: 1e-4 for adapters, 1e-5 for full")
     lr_scheduler_type: Literal[
         "cosine",
@@ -173,3 +176,9 @@ class SftConfig(CommandConfig):
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")
+
+
+class CheckConfig(SftConfig):
+    """Settings of `swiftlite check`: those of the run it looks at."""
+
+    command: ClassVar[str] = "check"

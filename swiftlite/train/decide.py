@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from swiftlite.config.errors import UserError
 from swiftlite.models.device import choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.speed.attention import choose_attention
@@ -25,9 +26,7 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     config.set("dtype", dtype)
     config.set("attn_impl", attention)
     reasons = [f"{dtype} on {device_name(device)}", f"attention: {attention} ({why})"]
-    if config.optim.gradient_accumulation_steps is None:
-        rows = config.optim.batch_size * world.size
-        config.set("gradient_accumulation_steps", math.ceil(_ROWS_PER_STEP / rows))
+    config.set("gradient_accumulation_steps", _accumulation(config, world))
     if config.optim.learning_rate is None:
         config.set("learning_rate", _LEARNING_RATES.get(config.tuner.sft_type, 1e-4))
     if config.run.eval_steps is None:
@@ -35,6 +34,24 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     if config.run.eval_batch_size is None:
         config.set("eval_batch_size", config.optim.batch_size)
     return device, reasons
+
+
+def _accumulation(config: SftConfig, world: World) -> int:
+    rows, wanted = config.optim.batch_size * world.size, config.optim.global_batch_size
+    given = config.optim.gradient_accumulation_steps
+    if wanted is None:
+        return given or math.ceil(_ROWS_PER_STEP / rows)
+    if given is not None and given * rows != wanted:
+        raise UserError(
+            f"--global_batch_size {wanted} and --gradient_accumulation_steps {given} disagree: {world.size} device(s) "
+            f"x batch {config.optim.batch_size} x {given} are {given * rows} rows; leave one of them away"
+        )
+    if wanted % rows:
+        raise UserError(
+            f"--global_batch_size: {wanted} rows cannot be made of micro-batches of {config.optim.batch_size} on "
+            f"{world.size} device(s); give a multiple of {rows}"
+        )
+    return wanted // rows
 
 
 def make_repeatable(config: SftConfig) -> None:

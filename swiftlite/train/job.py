@@ -1,16 +1,12 @@
 """Puts a run together: epochs into steps, optimizers, schedules, progress; and writes up what came of it."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from swiftlite.config.errors import UserError
-from swiftlite.data.loading import Data
-from swiftlite.data.sampler import EpochPlan
 from swiftlite.measure.flops import model_flops
 from swiftlite.measure.memory import reset_peak
 from swiftlite.measure.peak import peak_flops
@@ -20,6 +16,7 @@ from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state
 from swiftlite.train.config import SftConfig
+from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
 from swiftlite.train.optimizer import build_optimizers, build_schedulers
 from swiftlite.train.plots import draw_plots
@@ -27,6 +24,7 @@ from swiftlite.train.reporting import open_reporters, read_log
 from swiftlite.train.result import TrainResult
 from swiftlite.train.run_folder import RunFolder
 from swiftlite.train.state import TrainState
+from swiftlite.train.steps import count_steps, epoch_planner
 from swiftlite.tuners.tuner import Tuner
 
 _WARMUP_STEPS = 3
@@ -37,8 +35,7 @@ def build_job(
     run: RunFolder,
     model: nn.Module,
     tuner: Tuner,
-    data: Data,
-    tokenizer: PreTrainedTokenizerBase,
+    inputs: Inputs,
     strategy: SingleDevice,
     save_weights: Callable[[Path], None],
     checkpoint: Path | None,
@@ -48,13 +45,10 @@ def build_job(
     Raises:
         UserError: the checkpoint belongs to another run, or the run is over already.
     """
+    data, tokenizer = inputs.data, inputs.tokenizer
     forward = strategy.wrap(model)
     plan = epoch_planner(config, data, strategy.world.size)
-    steps_per_epoch = plan(0).steps
-    total_steps = math.ceil(config.optim.num_train_epochs * steps_per_epoch)
-    if config.optim.max_steps > 0:
-        # As in transformers.Trainer: a limit in steps replaces the epochs.
-        total_steps = config.optim.max_steps
+    steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
     assert config.optim.learning_rate is not None
     groups = tuner.parameter_groups(model, config.optim.learning_rate, config.optim.weight_decay)
     optimizers = build_optimizers(config.optim, model, groups, strategy.device)
@@ -84,27 +78,6 @@ def build_job(
         else [],
         state=state,
     )
-
-
-def epoch_planner(config: SftConfig, data: Data, world_size: int) -> Callable[[int], EpochPlan]:
-    """Epoch number -> the steps of that epoch, the same on every process."""
-    accumulation = config.optim.gradient_accumulation_steps
-    assert accumulation is not None
-
-    def plan(epoch: int) -> EpochPlan:
-        return EpochPlan(
-            data.train.lengths,
-            data.train.trained,
-            micro_batch_size=config.optim.batch_size,
-            accumulation=accumulation,
-            world_size=world_size,
-            seed=config.general.seed,
-            epoch=epoch,
-            shuffle=config.data.dataset_shuffle,
-            group_by_length=config.data.group_by_length,
-        )
-
-    return plan
 
 
 def _peak_flops(strategy: SingleDevice) -> float | None:

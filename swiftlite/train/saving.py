@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from swiftlite import __version__
-from swiftlite.chat.template import Template
-from swiftlite.models.source import CARD, ModelSource
+from swiftlite.models.source import CARD
 from swiftlite.train.config import SftConfig
+from swiftlite.train.inputs import Inputs
 from swiftlite.tuners.tuner import Tuner
 
 
@@ -23,25 +22,23 @@ class WeightsWriter:
     config: SftConfig
     model: nn.Module
     tuner: Tuner
-    tokenizer: PreTrainedTokenizerBase
-    template: Template
-    source: ModelSource
+    inputs: Inputs
 
     def __call__(self, folder: Path) -> None:
         # Its bar for writing shards would cut through ours.
         disable_progress_bar()
         self.tuner.save(self.model, folder)
         enable_progress_bar()
-        self.tokenizer.chat_template = self.template.jinja()
-        self.tokenizer.save_pretrained(folder)
+        self.inputs.tokenizer.chat_template = self.inputs.template.jinja()
+        self.inputs.tokenizer.save_pretrained(folder)
         self._write_generation_config(folder)
         card = {
             "format": 1,
             "swiftlite": __version__,
-            "base": self.source.to_card(),
+            "base": self.inputs.source.to_card(),
             "adapter": self.tuner.saves_adapter,
             "sft_type": self.config.tuner.sft_type,
-            "template": self.template.name,
+            "template": self.inputs.template.name,
             "system": self.config.chat.system,
             "dtype": self.config.model.dtype,
         }
@@ -52,7 +49,7 @@ class WeightsWriter:
         settings: Any = self.model.generation_config
         before = settings.eos_token_id
         before = before if isinstance(before, list) else [] if before is None else [before]
-        settings.eos_token_id = list(dict.fromkeys([*self.template.stop_token_ids, *before]))
+        settings.eos_token_id = list(dict.fromkeys([*self.inputs.template.stop_token_ids, *before]))
         if settings.pad_token_id is None:
-            settings.pad_token_id = self.tokenizer.pad_token_id
+            settings.pad_token_id = self.inputs.tokenizer.pad_token_id
         settings.save_pretrained(folder)

@@ -1,0 +1,57 @@
+"""What every training command reads before it spends anything: model settings, tokenizer, template, rows."""
+
+import dataclasses
+import sys
+
+from transformers import PretrainedConfig
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from swiftlite.chat.checks import check_encoding
+from swiftlite.chat.encoded import Encoded
+from swiftlite.chat.template import Template, choose_template
+from swiftlite.data.loading import Data, load_data
+from swiftlite.models.load import load_config, load_tokenizer
+from swiftlite.models.source import ModelSource, resolve_model
+from swiftlite.parallel.launch import World
+from swiftlite.train.config import SftConfig
+
+_CHECKED_ROWS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The model that was meant, how it reads and writes, and the tokenised rows."""
+
+    source: ModelSource
+    model_config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    data: Data
+
+
+def read_inputs(config: SftConfig, world: World, notes: list[str]) -> Inputs:
+    """Finds the model, tokenises the data and checks the first rows; `notes` gets what the header should say.
+
+    Raises:
+        UserError: the model or the data cannot be read, or the wrong tokens would be trained.
+    """
+    source = resolve_model(config.model, config.general.seed)
+    model_config = load_config(source)
+    tokenizer = load_tokenizer(source, model_config.vocab_size, notes)
+    template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
+    # Before the processes meet: tokenising may take longer than their patience with each other.
+    data = load_data(config.data, template, tokenizer=tokenizer, progress=_say_progress, wait=world.local_rank > 0)
+    for row in range(min(_CHECKED_ROWS, len(data.train))):
+        check_encoding(template, encoded_row(data, row), tokenizer)
+    return Inputs(source, model_config, tokenizer, template, data)
+
+
+def encoded_row(data: Data, row: int, limit: int | None = None) -> Encoded:
+    """A training row, or its first `limit` tokens."""
+    ids, weights = data.train[row]
+    return Encoded(ids[:limit].tolist(), weights[:limit].tolist())
+
+
+def _say_progress(dataset: str, rows: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{dataset}: {rows:,} rows tokenised", end="", file=sys.stderr, flush=True)
