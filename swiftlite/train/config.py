@@ -92,7 +92,9 @@ class RunConfig:
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations in a row without a better eval loss"
     )
-    report_to: list[Literal["tensorboard"]] = option([], "trackers beside log.jsonl and the plots")
+    report_to: list[Literal["tensorboard", "wandb", "swanlab"]] = option(
+        [], "trackers beside log.jsonl and the plots; without a login they record offline"
+    )
 
     def check(self) -> None:
         for name in (

@@ -72,6 +72,7 @@ def build_job(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         save_weights=save_weights,
+        saves_adapter=tuner.saves_adapter,
         meter=Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS),
         reporters=open_reporters(run.path, config.run.report_to, state.step, total_steps)
         if strategy.world.is_main

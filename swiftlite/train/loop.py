@@ -25,9 +25,10 @@ from swiftlite.train.checkpoint import (
 )
 from swiftlite.train.config import SftConfig
 from swiftlite.train.loss import token_loss
-from swiftlite.train.reporting import Reporter
+from swiftlite.train.rehearsal import check_disk, checkpoint_bytes, rehearse_save
 from swiftlite.train.signals import EXIT_CODES, StopRequest
 from swiftlite.train.state import TrainState
+from swiftlite.train.trackers import Reporter
 
 
 @dataclasses.dataclass
@@ -51,6 +52,7 @@ class Job:
     steps_per_epoch: int
     total_steps: int
     save_weights: Callable[[Path], None]
+    saves_adapter: bool
     meter: Meter
     reporters: list[Reporter]
     state: TrainState
@@ -80,6 +82,8 @@ class Loop:
             UserError: too many steps in a row without finite gradients, or a checkpoint could not be written.
         """
         state, job = self.state, self.job
+        if state.step == 0:
+            self._rehearse()
         with StopRequest() as stop:
             while state.step < job.total_steps:
                 plan = job.plan(state.epoch)
@@ -95,6 +99,20 @@ class Loop:
                     if state.step >= job.total_steps:
                         break
         return self._finish()
+
+    def _rehearse(self) -> None:
+        """Finds out now, not after hours, that a checkpoint would not fit or an evaluation would fail."""
+        job, run = self.job, self.job.config.run
+        with job.meter.pause():
+            if job.strategy.world.is_main:
+                adapter = job.saves_adapter
+                size = checkpoint_bytes(job.model, adapter=adapter, with_optimizer=not run.save_only_model)
+                if run.save_strategy != "no":
+                    check_disk(job.run, size, run.save_total_limit)
+                rehearse_save(job.run, job.save_weights)
+            job.strategy.barrier()
+            if job.val is not None and run.eval_strategy != "no":
+                self._eval_loss(only_first=True)
 
     def _train_step(self, batches: StepBatches) -> None:
         job, state = self.job, self.state
@@ -192,7 +210,6 @@ class Loop:
         for reporter in job.reporters:
             reporter.log(record)
 
-    @torch.no_grad()
     def _evaluate(self) -> bool:
         """Loss per trained token over the whole validation set; True when it is the best so far."""
         job, state = self.job, self.state
@@ -200,25 +217,7 @@ class Loop:
             return False
         with job.meter.pause():
             started = time.perf_counter()
-            job.forward.eval()
-            plan = EpochPlan(
-                job.val.dataset.lengths,
-                job.val.dataset.trained,
-                micro_batch_size=job.config.run.eval_batch_size or job.config.optim.batch_size,
-                accumulation=1,
-                world_size=job.strategy.world.size,
-                seed=0,
-                epoch=0,
-                shuffle=False,
-                group_by_length=False,
-            )
-            total = torch.zeros((), dtype=torch.float64, device=job.strategy.device)
-            for batches in stream(job.val, plan, 0, job.strategy.world.rank):
-                with job.strategy.autocast():
-                    for batch in batches.micro_batches:
-                        # The unwrapped model: DDP's forward would synchronise buffers and count on backwards.
-                        total += token_loss(job.model, batch)
-            loss = job.strategy.sum([total.item()])[0] / float(job.val.dataset.trained.sum())
+            loss = self._eval_loss()
             record = {
                 "step": state.step,
                 "epoch": round(state.epoch + state.cursor / job.steps_per_epoch, 6),
@@ -235,6 +234,33 @@ class Loop:
         for reporter in job.reporters:
             reporter.log(record)
         return improved
+
+    @torch.no_grad()
+    def _eval_loss(self, only_first: bool = False) -> float:
+        """Loss per trained token of the validation set, longest rows first so that too little memory shows at once."""
+        job = self.job
+        assert job.val is not None
+        job.forward.eval()
+        plan = EpochPlan(
+            job.val.dataset.lengths,
+            job.val.dataset.trained,
+            micro_batch_size=job.config.run.eval_batch_size or job.config.optim.batch_size,
+            accumulation=1,
+            world_size=job.strategy.world.size,
+            seed=0,
+            epoch=0,
+            shuffle=False,
+            group_by_length=True,
+        )
+        total = torch.zeros((), dtype=torch.float64, device=job.strategy.device)
+        for batches in stream(job.val, plan, 0, job.strategy.world.rank):
+            with job.strategy.autocast():
+                for batch in batches.micro_batches:
+                    # The unwrapped model: DDP's forward would synchronise buffers and count on backwards.
+                    total += token_loss(job.model, batch)
+            if only_first:
+                break
+        return job.strategy.sum([total.item()])[0] / float(job.val.dataset.trained.sum())
 
     def save(self) -> Path:
         """Writes checkpoint-STEP, then deletes what the limit no longer keeps."""

@@ -9,24 +9,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from swiftlite.config.errors import UserError
 from swiftlite.train.state import TrainState
-
-
-class Reporter:
-    """Receives what happens in a run; methods that a reporter does not need do nothing."""
-
-    def step(self, state: TrainState, total_steps: int) -> None:
-        """After each optimizer step."""
-
-    def log(self, record: dict[str, Any]) -> None:
-        """A log line (`loss` in it) or an evaluation (`eval_loss` in it)."""
-
-    def message(self, text: str) -> None:
-        """A sentence for the user."""
-
-    def close(self) -> None:
-        """The run is over, well or not."""
+from swiftlite.train.trackers import GuardedTracker, Reporter
 
 
 class JsonlLog(Reporter):
@@ -96,34 +80,11 @@ class TerminalLog(Reporter):
             self.progress.stop()
 
 
-class TensorBoardLog(Reporter):
-    """Numbers for TensorBoard, in the run folder's tensorboard/."""
-
-    def __init__(self, folder: Path, from_step: int):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "--report_to tensorboard: the package is not installed; `pip install tensorboard`, or leave it away"
-            ) from None
-        self.writer = SummaryWriter(str(folder), purge_step=from_step + 1)
-
-    def log(self, record: dict[str, Any]) -> None:
-        group = "eval" if "eval_loss" in record else "train"
-        for name, value in record.items():
-            if name != "step":
-                self.writer.add_scalar(f"{group}/{name}", value, record["step"])
-
-    def close(self) -> None:
-        self.writer.close()
-
-
 def open_reporters(run: Path, trackers: Sequence[str], from_step: int, total_steps: int) -> list[Reporter]:
     """log.jsonl and the terminal, and the trackers asked for."""
-    reporters: list[Reporter] = [JsonlLog(run / "log.jsonl", from_step), TerminalLog(from_step, total_steps)]
-    if "tensorboard" in trackers:
-        reporters.append(TensorBoardLog(run / "tensorboard", from_step))
-    return reporters
+    terminal = TerminalLog(from_step, total_steps)
+    reporters: list[Reporter] = [JsonlLog(run / "log.jsonl", from_step), terminal]
+    return reporters + [GuardedTracker(name, run, from_step, terminal.message) for name in trackers]
 
 
 def _words(record: dict[str, Any]) -> str:
