@@ -29,6 +29,11 @@ COMMANDS = {
         "swiftlite.train.config:CheckConfig",
         "swiftlite.train.check:run_check",
     ),
+    "doctor": Command(
+        "Say what runs on this machine and what to install for the rest.",
+        "swiftlite.speed.config:DoctorConfig",
+        "swiftlite.speed.doctor:run_doctor",
+    ),
     "infer": Command(
         "Chat with a model, or answer a file of prompts.",
         "swiftlite.infer.config:InferConfig",

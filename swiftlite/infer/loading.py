@@ -11,6 +11,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.infer.config import InferConfig
 from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.models.load import load_config, load_model, load_tokenizer
+from swiftlite.models.new_tokens import fit_embedding
 from swiftlite.models.source import ModelSource, resolve_model
 from swiftlite.speed.attention import choose_attention
 
@@ -54,6 +55,7 @@ def load_parts(config: InferConfig) -> Loaded:
     # `generate` fills what a request leaves open from here: a checkpoint's own sampling settings stay out of it.
     model.generation_config = GenerationConfig()
     if source.adapter is not None:
+        fit_embedding(model, source.card.get("embedding_rows", 0))
         model = _with_adapter(model, source, config.infer.merge_lora)
     header = [
         f"{_describe(source, config.infer.merge_lora)}: {dtype} on {device_name(device)}, "

@@ -28,6 +28,9 @@ class ModelConfig:
         "auto",
         "attention; flash: the flash-attn package where it is installed, else PyTorch's own flash kernel",
     )
+    add_tokens: list[str] = option(
+        [], "new special tokens; an adapter trains only their rows of the embedding and the head"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", "where to run", rare=True)
     revision: str | None = option(None, "branch, tag or commit of a hub model", rare=True)
 

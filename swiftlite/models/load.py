@@ -41,7 +41,8 @@ def load_tokenizer(source: ModelSource, vocab_size: int, notes: list[str]) -> Pr
         notes.append("the model brings no tokenizer here: nano's is used (--tokenizer FOLDER names another)")
     tokenizer = _loaded(AutoTokenizer, source, location)
     highest = max(len(tokenizer), tokenizer.vocab_size)
-    if highest > vocab_size:
+    # Tokens that an earlier run added have their rows in its adapter; `fit_embedding` makes room for them.
+    if highest > max(vocab_size, source.card.get("embedding_rows", 0)):
         raise UserError(
             f"the tokenizer {location} has {highest} entries, the model's embedding only {vocab_size} rows; "
             f"pass the matching one with --tokenizer FOLDER"

@@ -11,6 +11,7 @@ from swiftlite.chat.encoded import Encoded
 from swiftlite.chat.template import Template, choose_template
 from swiftlite.data.loading import Data, load_data
 from swiftlite.models.load import load_config, load_tokenizer
+from swiftlite.models.new_tokens import add_tokens
 from swiftlite.models.source import ModelSource, resolve_model
 from swiftlite.parallel.launch import World
 from swiftlite.train.config import SftConfig
@@ -20,13 +21,14 @@ _CHECKED_ROWS = 20
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The model that was meant, how it reads and writes, and the tokenised rows."""
+    """The model that was meant, how it reads and writes, the tokenised rows, and the ids of `--add_tokens`."""
 
     source: ModelSource
     model_config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
     template: Template
     data: Data
+    new_tokens: list[int]
 
 
 def read_inputs(config: SftConfig, world: World, notes: list[str]) -> Inputs:
@@ -38,12 +40,13 @@ def read_inputs(config: SftConfig, world: World, notes: list[str]) -> Inputs:
     source = resolve_model(config.model, config.general.seed)
     model_config = load_config(source)
     tokenizer = load_tokenizer(source, model_config.vocab_size, notes)
+    new_tokens = add_tokens(tokenizer, config.model.add_tokens)
     template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
     # Before the processes meet: tokenising may take longer than their patience with each other.
     data = load_data(config.data, template, tokenizer=tokenizer, progress=_say_progress, wait=world.local_rank > 0)
     for row in range(min(_CHECKED_ROWS, len(data.train))):
         check_encoding(template, encoded_row(data, row), tokenizer)
-    return Inputs(source, model_config, tokenizer, template, data)
+    return Inputs(source, model_config, tokenizer, template, data, new_tokens)
 
 
 def encoded_row(data: Data, row: int, limit: int | None = None) -> Encoded:

@@ -41,6 +41,7 @@ class WeightsWriter:
             "template": self.inputs.template.name,
             "system": self.config.chat.system,
             "dtype": self.config.model.dtype,
+            "embedding_rows": len(self.inputs.tokenizer),
         }
         (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 

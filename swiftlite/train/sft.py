@@ -28,7 +28,7 @@ def run_sft(config: SftConfig) -> TrainResult:
     inputs = read_inputs(config, world, notes)
 
     strategy = make_strategy(device, config.model.dtype, world)
-    model, tuner = load_trainable(config, inputs.source, inputs.model_config, checkpoint, device, notes)
+    model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
     run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
     writer = WeightsWriter(config, model, tuner, inputs)
     job = build_job(config, run, model, tuner, inputs, strategy, writer, checkpoint)

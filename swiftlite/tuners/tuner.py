@@ -1,5 +1,6 @@
 """What a tuner is: it turns a base model into one with something to train, and knows how that is saved."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,8 +20,11 @@ class Tuner:
     def __init__(self, config: Any):
         self.config = config
 
-    def apply(self, model: PreTrainedModel) -> nn.Module:
-        """Freezes and adds what this tuner freezes and adds; returns the model to train."""
+    def apply(self, model: PreTrainedModel, new_tokens: Sequence[int] = ()) -> nn.Module:
+        """Freezes and adds what this tuner freezes and adds; returns the model to train.
+
+        `new_tokens` are the ids of embedding rows that must be trained whatever stays frozen.
+        """
         raise TypeError(f"{type(self).__name__} must define apply")
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:

@@ -1,6 +1,7 @@
 """Full fine-tuning: every parameter, or those that the freeze options leave."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -13,7 +14,7 @@ from swiftlite.tuners.tuner import Tuner
 class FullTuner(Tuner):
     """Trains the model's own weights."""
 
-    def apply(self, model: PreTrainedModel) -> nn.Module:
+    def apply(self, model: PreTrainedModel, new_tokens: Sequence[int] = ()) -> nn.Module:
         """Freezes by share (in the order of the model, counted by elements), prefix and pattern.
 
         Raises:

@@ -1,6 +1,7 @@
 """Which modules LoRA goes on: DEFAULT, ALL, EMBEDDING, LN and names, resolved against the model."""
 
 import re
+from collections.abc import Sequence
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -60,6 +61,17 @@ def embedding_name(model: PreTrainedModel) -> str:
     """The last part of the token embedding's module name."""
     embedding = model.get_input_embeddings()
     return next(n for n, m in model.named_modules() if m is embedding).split(".")[-1]
+
+
+def token_rows(model: PreTrainedModel, ids: Sequence[int]) -> dict[str, list[int]] | None:
+    """PEFT's `trainable_token_indices`: these rows of the embedding, and of the head where it is not tied to it."""
+    if not ids:
+        return None
+    rows = {embedding_name(model): list(ids)}
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        rows[next(n for n, m in model.named_modules() if m is head).split(".")[-1]] = list(ids)
+    return rows
 
 
 def _shortest_suffix(name: str, others: set[str]) -> str:

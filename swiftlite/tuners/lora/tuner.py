@@ -1,5 +1,6 @@
 """LoRA through PEFT: its modules and its file format."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
-from swiftlite.tuners.lora.targets import modules_to_save, target_modules
+from swiftlite.tuners.lora.targets import modules_to_save, target_modules, token_rows
 from swiftlite.tuners.tuner import Tuner
 
 _EMBEDDING_LR = 1e-6
@@ -21,7 +22,7 @@ class LoraTuner(Tuner):
 
     saves_adapter: ClassVar[bool] = True
 
-    def apply(self, model: PreTrainedModel) -> nn.Module:
+    def apply(self, model: PreTrainedModel, new_tokens: Sequence[int] = ()) -> nn.Module:
         o = self.config.lora
         init = o.init_lora_weights.lower()
         try:
@@ -32,6 +33,7 @@ class LoraTuner(Tuner):
                 lora_dropout=o.lora_dropout,
                 target_modules=target_modules(model, o.lora_target_modules, o.target_regex),
                 modules_to_save=modules_to_save(model, o.lora_modules_to_save),
+                trainable_token_indices=token_rows(model, new_tokens),
                 bias=o.lora_bias,
                 use_rslora=o.use_rslora,
                 use_dora=o.use_dora,
