@@ -43,11 +43,11 @@ def load_parts(config: InferConfig) -> Loaded:
     notes: list[str] = []
     device = choose_device(config.model)
     dtype = choose_dtype(config.model, device)
-    attention, why = choose_attention(config.model.attn_impl, device, dtype)
     source = resolve_model(config.model, config.general.seed)
     if config.infer.merge_lora and source.adapter is None:
         raise UserError(f"--merge_lora: {source.name} comes without an adapter to fold in; leave the flag away")
     model_config = load_config(source)
+    attention, why = choose_attention(config.model.attn_impl, device, dtype, model_config)
     tokenizer = load_tokenizer(source, model_config.vocab_size, notes)
     template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
     model = load_model(source, model_config, DTYPES[dtype], device, attention)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import importlib
+import pkgutil
 from typing import Any
 
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
+from swiftlite.models import families
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,22 @@ class ModelEntry:
 
 _FAMILIES: dict[str, Family] = {}
 _MODELS: dict[str, ModelEntry] = {}
-_BUILTIN = ("qwen", "llama", "mistral", "nano")
+
+
+def decoder_shape(
+    hidden: int, layers: int, heads: int, kv_heads: int, ffn: int, vocab: int, **more: Any
+) -> dict[str, Any]:
+    """The sizes every decoder has, under transformers' names, and `more` of its config."""
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": ffn,
+        "vocab_size": vocab,
+        "tie_word_embeddings": False,
+        **more,
+    }
 
 
 def register_family(family: Family) -> None:
@@ -93,5 +110,5 @@ def find_family(architecture: str) -> Family | None:
 
 
 def _load_builtin() -> None:
-    for family in _BUILTIN:
-        importlib.import_module(f"swiftlite.models.families.{family}")
+    for module in pkgutil.iter_modules(families.__path__):
+        importlib.import_module(f"{families.__name__}.{module.name}")

@@ -3,12 +3,18 @@
 import importlib.util
 
 import torch
+from transformers import PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from swiftlite.config.errors import UserError
 
 
-def choose_attention(wanted: str, device: torch.device, dtype: str) -> tuple[str, str]:
+def choose_attention(
+    wanted: str, device: torch.device, dtype: str, model: PretrainedConfig | None = None
+) -> tuple[str, str]:
     """(transformers' attn_implementation, the reason in a few words) for `--attn_impl`.
+
+    Without `model`, for models in general.
 
     Raises:
         UserError: a kernel package was asked for by name and cannot run here.
@@ -20,9 +26,11 @@ def choose_attention(wanted: str, device: torch.device, dtype: str) -> tuple[str
             why = "flash-attn is not installed" if not installed else f"it runs on neither {device.type} nor {dtype}"
             raise UserError(f"--attn_impl {wanted}: {why}; use --attn_impl auto")
         return wanted, "asked for"
+    if wanted == "flash" and usable:
+        return "flash_attention_2", "flash-attn is installed"
+    if wanted in ("auto", "flash") and not _has_sdpa(model):
+        return "eager", "this architecture's soft-capped attention has no fused kernel in PyTorch"
     if wanted == "flash":
-        if usable:
-            return "flash_attention_2", "flash-attn is installed"
         return (
             "sdpa",
             "PyTorch's own flash kernel" if device.type == "cuda" else f"no flash kernel on {device.type}",
@@ -30,3 +38,8 @@ def choose_attention(wanted: str, device: torch.device, dtype: str) -> tuple[str
     if wanted == "auto":
         return "sdpa", "PyTorch picks the kernel"
     return wanted, "asked for"
+
+
+def _has_sdpa(model: PretrainedConfig | None) -> bool:
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(model), None) if model is not None else None
+    return bool(getattr(model_class, "_supports_sdpa", True))

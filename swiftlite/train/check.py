@@ -9,7 +9,7 @@ from swiftlite.models.device import DTYPES
 from swiftlite.models.dummy import build_dummy
 from swiftlite.parallel.launch import World
 from swiftlite.train.config import SftConfig
-from swiftlite.train.decide import decide
+from swiftlite.train.decide import decide, decide_attention
 from swiftlite.train.header import header_lines
 from swiftlite.train.inputs import read_inputs
 from swiftlite.tuners.registry import make_tuner
@@ -32,9 +32,10 @@ def run_check(config: SftConfig) -> CheckResult:
     """
     config.refuse_not_yet()
     world = World()
-    _, notes = decide(config, world)
+    device, notes = decide(config, world)
     inputs = read_inputs(config, world, notes)
-    model = build_dummy(inputs.model_config, DTYPES[config.model.dtype], torch.device("meta"), "sdpa", 0)
+    decide_attention(config, device, inputs.model_config, notes)
+    model = build_dummy(inputs.model_config, DTYPES[config.model.dtype], torch.device("meta"), "eager", 0)
     if inputs.source.adapter is None:
         # Starts that decompose the weights need weights; the count does not depend on them.
         config.set("init_lora_weights", "false")

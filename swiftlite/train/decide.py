@@ -3,6 +3,7 @@
 import math
 
 import torch
+from transformers import PretrainedConfig
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.device import choose_device, choose_dtype, device_name
@@ -22,10 +23,8 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     """
     device = choose_device(config.model, world.local_rank)
     dtype = choose_dtype(config.model, device)
-    attention, why = choose_attention(config.model.attn_impl, device, dtype)
     config.set("dtype", dtype)
-    config.set("attn_impl", attention)
-    reasons = [f"{dtype} on {device_name(device)}", f"attention: {attention} ({why})"]
+    reasons = [f"{dtype} on {device_name(device)}"]
     config.set("gradient_accumulation_steps", _accumulation(config, world))
     if config.optim.learning_rate is None:
         config.set("learning_rate", _LEARNING_RATES.get(config.tuner.sft_type, 1e-4))
@@ -34,6 +33,17 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     if config.run.eval_batch_size is None:
         config.set("eval_batch_size", config.optim.batch_size)
     return device, reasons
+
+
+def decide_attention(config: SftConfig, device: torch.device, model: PretrainedConfig, notes: list[str]) -> None:
+    """Writes the attention implementation for this model into `config`, and why into `notes`.
+
+    Raises:
+        UserError: the one asked for cannot run here.
+    """
+    attention, why = choose_attention(config.model.attn_impl, device, config.model.dtype, model)
+    config.set("attn_impl", attention)
+    notes.append(f"attention: {attention} ({why})")
 
 
 def _accumulation(config: SftConfig, world: World) -> int:

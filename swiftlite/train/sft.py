@@ -3,7 +3,7 @@
 from swiftlite.parallel.launch import read_world
 from swiftlite.parallel.strategy import make_strategy
 from swiftlite.train.config import SftConfig
-from swiftlite.train.decide import decide, make_repeatable
+from swiftlite.train.decide import decide, decide_attention, make_repeatable
 from swiftlite.train.header import header_lines
 from swiftlite.train.inputs import read_inputs
 from swiftlite.train.job import build_job, run_job
@@ -26,6 +26,7 @@ def run_sft(config: SftConfig) -> TrainResult:
     device, notes = decide(config, world)
     make_repeatable(config)
     inputs = read_inputs(config, world, notes)
+    decide_attention(config, device, inputs.model_config, notes)
 
     strategy = make_strategy(device, config.model.dtype, world)
     model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
