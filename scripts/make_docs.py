@@ -1,13 +1,15 @@
 """Writes the generated pages of docs/: `python scripts/make_docs.py` (`--check` only says whether they are fresh)."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
 from swiftlite.cli import COMMANDS
 from swiftlite.config.help import flags_markdown
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 
 
 def pages() -> dict[str, str]:
@@ -16,7 +18,28 @@ def pages() -> dict[str, str]:
     for name, command in COMMANDS.items():
         module, cls = command.config.split(":")
         configs[name] = getattr(importlib.import_module(module), cls)
-    return {"flags.md": flags_markdown(configs)}
+    models = (DOCS / "models.md").read_text(encoding="utf-8")
+    return {"flags.md": flags_markdown(configs), "models.md": between("templates", models, templates_table())}
+
+
+def between(name: str, page: str, content: str) -> str:
+    """`page` with what stands between the comments `NAME:start` and `NAME:end` replaced by `content`."""
+    start, end = f"<!-- {name}:start -->\n", f"<!-- {name}:end -->"
+    before, rest = page.split(start)
+    return before + start + content + end + rest.split(end)[1]
+
+
+def templates_table() -> str:
+    """What the tests found of our chat templates beside the real ones (tests/chat/agreement.py)."""
+    families = json.loads((ROOT / "tests" / "chat" / "agreement.json").read_text(encoding="utf-8"))
+    cases = list(next(iter(families.values()))["cases"])
+    lines = ["| family | template | real Jinja | real tokenizer | " + " | ".join(cases) + " |"]
+    lines.append("|---" * (4 + len(cases)) + "|")
+    for name, found in families.items():
+        row = f"`{found['row']}`" if found["row"] else "the tokenizer's"
+        here = ["yes" if found[key] else "-" for key in ("template", "tokenizer")]
+        lines.append("| " + " | ".join([name, row, *here, *found["cases"].values()]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:

@@ -57,9 +57,16 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        # A disk that is full or taken away, wherever it shows.
+        print(f"swiftlite: {error.strerror or error}: {error.filename or 'while writing'}", file=sys.stderr)
+        return 1
 
 
 def _run(argv: list[str]) -> int:
+    for word in argv:
+        if not word.isprintable() and "\udc80" <= max(word) <= "\udcff":
+            raise UsageError(f"{word!a} is not valid UTF-8 text")
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if argv else 2
@@ -73,22 +80,21 @@ def _run(argv: list[str]) -> int:
 
 
 def _run_command(command: Command, argv: list[str]) -> int:
-    from swiftlite.config.aliases import NAMES
     from swiftlite.config.argv import read_flags
     from swiftlite.config.command import read_recipe
     from swiftlite.config.plugin import load_plugins
 
     config_class = _load(command.config)
     switches = {word.lstrip("-").replace("-", "_") for word in argv if word.startswith("-")} & SWITCHES
-    argv = [w for w in argv if w.lstrip("-").replace("-", "_") not in SWITCHES]
+    argv = [w for w in argv if not (w.startswith("-") and w.lstrip("-").replace("-", "_") in SWITCHES)]
     layers = []
     if argv and not argv[0].startswith("-"):
         layers.append(read_recipe(argv.pop(0)))
     layers.append(read_flags(argv, config_class.options()))
-    plugins = [g.value for layer in layers for g in layer.given if NAMES.get(g.name, g.name) == "plugin"]
+    plugins = [path for layer in layers for path in layer.plugins()]
     if plugins:
-        load_plugins([path for value in plugins for path in (value if isinstance(value, list) else [value])])
-        # A plugin may have brought flags of its own.
+        load_plugins(plugins)
+        # They may have brought flags of their own, which say how many values they take.
         layers[-1] = read_flags(argv, config_class.options())
     if switches & {"h", "help", "help_all"}:
         from swiftlite.config.help import command_help
@@ -96,7 +102,7 @@ def _run_command(command: Command, argv: list[str]) -> int:
         print(command_help(config_class, command.summary, rare="help_all" in switches))
         return 0
     config = config_class.from_layers(layers)
-    for notice in config.notices:
+    for notice in [*config.notices, *config.not_yet.values()]:
         print(f"note: {notice}", file=sys.stderr)
     if "print_config" in switches:
         print(config.to_yaml())

@@ -19,9 +19,15 @@ def check_encoding(template: Template, encoded: Encoded, tokenizer: Any) -> None
     """
     trained = {i for i, weight in zip(encoded.ids, encoded.weights, strict=True) if weight}
     if not trained:
+        rewritten = (
+            f"; it rewrites {encoded.untrained_turns} of its answers (as by dropping their thoughts), which are then "
+            "not what the model would say: choose another --template"
+            if encoded.untrained_turns
+            else ""
+        )
         raise UserError(
             f"the template {template.name} trains no token of this conversation: it needs an assistant turn "
-            "whose loss is not false"
+            f"whose loss is not false{rewritten}"
         )
     if trained.isdisjoint(template.stop_token_ids):
         stops = ", ".join(tokenizer.convert_ids_to_tokens(template.stop_token_ids)) or "none known"

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 class Encoded:
     """One tokenised row.
 
-    `ids` and `weights` have the same length; a weight of 0.0 means the token is read but not trained on.
+    Attributes:
+        ids, weights: of the same length; a weight of 0.0 means the token is read but not trained on.
+        untrained_turns: assistant turns left out of the loss because the template rewrote them (many drop the
+            thinking of earlier turns): the model would not have said them so.
+        special_in_text: control tokens typed into the text of messages or tools, encoded as plain characters.
     """
 
     ids: list[int]
     weights: list[float]
+    untrained_turns: int = 0
+    special_in_text: int = 0
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.weights):

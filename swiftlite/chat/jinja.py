@@ -1,38 +1,62 @@
 """The tokenizer's own Jinja chat template, with an exact loss mask or a refusal."""
 
 import json
-import re
-from bisect import bisect_left
-from typing import Any
+from datetime import date
+from typing import Any, NamedTuple
 
+from swiftlite.chat.dates import CLOCK
 from swiftlite.chat.encoded import Encoded
+from swiftlite.chat.loss_scale import LossScale, answer_spans, is_trained, trained_turns
+from swiftlite.chat.marks import Layout, Marker
+from swiftlite.chat.rendering import Renderer, refuse_marks
 from swiftlite.chat.tokens import (
     ROWS_PER_CALL,
+    Backends,
     Span,
-    backend_copy,
+    any_of,
+    backend_of,
+    control_tokens,
     digest,
-    is_trained,
-    special_token_ids,
+    encode_mixed,
     starts_of,
     weigh,
 )
+from swiftlite.chat.turns import TurnFinder
 from swiftlite.config.errors import UserError
 
-GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_ASKED = {"role": "user", "content": "?"}
+_SAID = {"role": "assistant", "content": "!"}
+
+
+class Row(NamedTuple):
+    """A rendered conversation: its text, what is trained, where control tokens are typed, and two counts."""
+
+    text: str
+    spans: list[Span]
+    typed: list[tuple[int, int]]
+    untrained_turns: int
+    special_in_text: int
 
 
 class JinjaTemplate:
     """A `Template` that renders through the tokenizer's `chat_template`.
 
-    Ids equal `tokenizer.apply_chat_template(messages, tokenize=True)`; as there, a special token typed into a
-    message is read as one. What is trained:
-    - with `{% generation %}` tags in the template: what they enclose;
-    - else, for each assistant turn, what the whole rendering has between the rendering of the messages before
-      it (with the generation prompt) and the rendering up to and including it, both of which must be prefixes
-      of the whole; white space after the last special token of that span is left out.
+    Ids equal `tokenizer.apply_chat_template(messages, tokenize=True)`, but for two things: a control token typed
+    into a message is encoded as plain characters, and a template that leaves the last answer open (Qwen1.5's)
+    closes it like those before it.
+
+    What is trained of an answer is what its `{% generation %}` tags enclose, else what the model would write after
+    the generation prompt, up to its stop token (see turns.py). An answer that the template rewrites is read but
+    not trained, and counted.
 
     Args:
-        system: system prompt put before conversations that bring none; None leaves it to the template.
+        system: system prompt put before conversations that bring none; "auto" leaves it to the template, None
+            means that there is none.
+        day: the date that the template prints, if it prints one.
+        loss_scale: see `ChatConfig`.
+
+    Attributes:
+        notes: what the template adds to conversations by itself.
 
     Raises:
         UserError: when the tokenizer has no chat template or it drops `system`, and, on encoding, for a
@@ -41,26 +65,31 @@ class JinjaTemplate:
 
     name = "tokenizer"
 
-    def __init__(self, tokenizer: Any, system: str | None = None) -> None:
-        text = tokenizer.chat_template
-        if not text:
-            raise UserError("the tokenizer has no chat template: choose --template chatml or another")
-        if not isinstance(text, str):
-            raise UserError(
-                f"the tokenizer has several chat templates ({', '.join(sorted(text))}): keep one of them as "
-                "the chat_template of its tokenizer_config.json"
-            )
-        self._eos = tokenizer.eos_token_id
-        self._variables = dict(tokenizer.special_tokens_map)
-        self._template = text if system is None else _with_system(text, system)
-        self._tagged = GENERATION_TAG.search(text) is not None
-        self._backend = backend_copy(tokenizer)
-        self._special_ids = special_token_ids(tokenizer)
-        if system is not None and system.strip() not in self.render([{"role": "user", "content": "?"}]):
-            raise UserError("--system: the tokenizer's chat template leaves the system prompt out")
-        self.stop_token_ids = self._find_stops()
-        variables = json.dumps(self._variables, sort_keys=True, default=str)
-        self.fingerprint = digest(self._backend, self._template, variables)
+    def __init__(
+        self,
+        tokenizer: Any,
+        system: str | None = "auto",
+        *,
+        day: date | None = None,
+        loss_scale: LossScale = "default",
+    ) -> None:
+        template = _one_template(tokenizer)
+        variables = dict(tokenizer.special_tokens_map)
+        self._loss_scale = loss_scale
+        self._renderer, self.notes = _prepared(template, variables, system, day or date.today())
+        written = self._renderer.tried([_ASKED, _SAID])
+        with_tools = self._renderer.tried([_ASKED, _SAID], with_tools=True)
+        self._tools_left_out = written == with_tools
+        added = [token.content for token in backend_of(tokenizer).get_added_tokens_decoder().values()]
+        self._control = control_tokens(tokenizer, {token for token in added if token in with_tools})
+        self._backends = Backends(tokenizer, self._control)
+        self._marker = Marker(self._renderer.text, self._control)
+        ignores_prompt = self._renderer.tried([_ASKED, _SAID], for_generation=True, with_tools=True) == with_tools
+        self._turns = TurnFinder(self._layout, added, tokenizer.eos_token, ignores_prompt)
+        self._closing = self._missing_closing(written, added)
+        self.stop_token_ids = self._find_stops(tokenizer.eos_token_id)
+        settings = json.dumps([variables, loss_scale], sort_keys=True, default=str)
+        self.fingerprint = digest(self._backends.whole, self._renderer.text, settings)
 
     def encode(
         self,
@@ -70,21 +99,24 @@ class JinjaTemplate:
         for_generation: bool = False,
     ) -> Encoded:
         """Ids and weights of one conversation; with `for_generation`, all weights are 0 (see the class)."""
-        if for_generation:
-            text = self.render(messages, tools, for_generation=True)
-            ids = self._backend.encode(text, add_special_tokens=False).ids
-            return Encoded(ids, [0.0] * len(ids))
-        return self.encode_batch([{"messages": messages, "tools": tools}])[0]
+        if not for_generation:
+            return self.encode_batch([{"messages": messages, "tools": tools}])[0]
+        text = self.render(messages, tools, for_generation=True)
+        typed: list[tuple[int, int]] = []
+        if self._marker.typed(messages, tools):
+            typed = self._checked(text, messages, tools, for_generation=True).control()
+        row = Row(text, [], typed, 0, len(typed))
+        return self._weigh(row, None if typed else self._backends.whole.encode(text, add_special_tokens=False))
 
     def encode_batch(self, conversations: list[dict[str, Any]]) -> list[Encoded]:
         """`encode` of each conversation (`messages`, optional `tools`), with one tokenizer call for many."""
         encoded: list[Encoded] = []
         for first in range(0, len(conversations), ROWS_PER_CALL):
-            rows = conversations[first : first + ROWS_PER_CALL]
-            rendered = [self._trained_spans(row["messages"], row.get("tools")) for row in rows]
-            encodings = self._backend.encode_batch([text for text, _ in rendered], add_special_tokens=False)
-            for (text, spans), encoding in zip(rendered, encodings, strict=True):
-                encoded.append(self._weigh(text, spans, encoding))
+            chunk = conversations[first : first + ROWS_PER_CALL]
+            rows = [self._row(conversation["messages"], conversation.get("tools")) for conversation in chunk]
+            plain = [row.text for row in rows if not row.typed]
+            encodings = iter(self._backends.whole.encode_batch(plain, add_special_tokens=False))
+            encoded += [self._weigh(row, None if row.typed else next(encodings)) for row in rows]
         return encoded
 
     def render(
@@ -98,104 +130,144 @@ class JinjaTemplate:
         return self._render(messages, tools, for_generation)[0]
 
     def jinja(self) -> str:
-        """The tokenizer's chat_template, with the system prompt of this run as its default."""
-        return self._template
+        """The tokenizer's chat_template, with the system prompt of this run as its default; its date is not pinned."""
+        return self._renderer.saved
 
     def _render(
-        self, messages: list[dict[str, Any]], tools: Any, for_generation: bool = False, tags: bool = False
+        self, messages: list[dict[str, Any]], tools: Any, for_generation: bool = False
     ) -> tuple[str, list[tuple[int, int]]]:
-        """The text, and with `tags` the [start, end) of each generation tag in it."""
-        from jinja2 import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
+        text, tags = self._renderer.render(messages, tools, for_generation, tags=self._renderer.tagged)
+        if not for_generation and messages[-1].get("role") == "assistant":
+            text += self._closing
+        refuse_marks(text)
+        return text, tags
 
-        if not messages:
-            raise UserError("the conversation has no messages")
-        # transformers drops keys without a value since 5.23, templates then take them for absent.
-        clean = [{k: v for k, v in m.items() if k != "loss" and v is not None} for m in messages]
-        try:
-            rendered: Any = render_jinja_template(
-                conversations=[clean],
-                tools=tools or None,
-                chat_template=self._template,
-                return_assistant_tokens_mask=tags,
-                add_generation_prompt=for_generation,
-                **self._variables,
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise UserError(f"the tokenizer's chat template refuses this conversation: {error}") from error
-        texts, found = rendered
-        return texts[0], found[0] if tags else []
+    def _layout(self, messages: list[dict[str, Any]], tools: Any, for_generation: bool) -> Layout:
+        layout = self._renderer.layout(self._marker, messages, tools, for_generation)
+        if not for_generation and messages[-1].get("role") == "assistant":
+            layout.text += self._closing
+        return layout
 
-    def _trained_spans(self, messages: list[dict[str, Any]], tools: Any) -> tuple[str, list[Span]]:
-        text, tags = self._render(messages, tools, tags=self._tagged)
-        turns = [i for i, message in enumerate(messages) if message.get("role") == "assistant"]
-        trained = [i for i in turns if is_trained(messages[i])]
-        if not self._tagged:
-            return text, [self._locate(text, messages, tools, i) for i in trained]
-        if len(trained) == len(turns):
-            return text, [Span(start, end, 1.0) for start, end in tags]
-        if len(tags) != len(turns):
+    def _checked(self, text: str, messages: list[dict[str, Any]], tools: Any, for_generation: bool = False) -> Layout:
+        """The layout of a conversation, which must be that of `text`."""
+        layout = self._layout(messages, tools, for_generation)
+        if layout.text != text:
             raise UserError(
-                f"the chat template marks {len(tags)} generated parts for {len(turns)} assistant turns, so "
-                "the one with loss: false cannot be told from the others: choose --template chatml or another"
+                "the tokenizer's chat template reads the text of this conversation in a way that swiftlite cannot "
+                "follow (a special token typed into it, or the same text twice), so where each message stands in it "
+                "is unknown: choose --template chatml or another, or take the row out"
             )
-        return text, [Span(*tag, 1.0) for turn, tag in zip(turns, tags, strict=True) if turn in trained]
+        return layout
 
-    def _locate(self, text: str, messages: list[dict[str, Any]], tools: Any, turn: int) -> Span:
-        """Where assistant turn `turn` lies in the whole rendering `text`."""
-        if turn == 0:
+    def _row(self, messages: list[dict[str, Any]], tools: Any) -> Row:
+        text, tags = self._render(messages, tools)
+        layout = self._checked(text, messages, tools)
+        self._refuse_left_out(layout, messages, tools)
+        trained = trained_turns(messages, self._loss_scale)
+        whole = [i for i in trained if layout.whole(i)]
+        spans: list[Span] = []
+        if self._loss_scale == "all":
+            excluded = [i for i, m in enumerate(messages) if m.get("role") == "assistant" and not is_trained(m)]
+            spans.append(Span(0, len(text), 1.0))
+            spans += [s._replace(weight=0.0) for i in excluded for s in self._answer(layout, tags, messages, tools, i)]
+            trained = whole = []
+        for i in whole:
+            spans += self._answer(layout, tags, messages, tools, i)
+        typed = sum(fragment.control for fragment in layout.fragments)
+        return Row(text, spans, layout.control(), len(trained) - len(whole), typed)
+
+    def _refuse_left_out(self, layout: Layout, messages: list[dict[str, Any]], tools: Any) -> None:
+        """What the model should read before it answers must be there."""
+        if tools and self._tools_left_out:
             raise UserError(
-                "message 1 is an assistant turn, which the tokenizer's chat template cannot place: start the "
-                "conversation with a user turn, or give this turn loss: false"
+                "the tokenizer's chat template leaves tools out: take them out of the row, or another model"
             )
-        before = self._render(messages[:turn], tools, for_generation=True)[0]
-        upto = text if turn + 1 == len(messages) else self._render(messages[: turn + 1], tools)[0]
-        if not (text.startswith(before) and text.startswith(upto) and len(before) < len(upto)):
-            raise UserError(
-                f"message {turn + 1}: the tokenizer's chat template writes this assistant turn "
-                "differently when other messages follow, or not after its own generation prompt (many drop "
-                "earlier <think> text), so its tokens cannot be trained exactly: choose --template chatml or "
-                "another, or give the turn loss: false"
-            )
-        return Span(len(before), len(upto), 1.0)
+        for i in sorted(layout.missing):
+            role = messages[i].get("role")
+            if role != "assistant":
+                raise UserError(
+                    f"message {i + 1}: the tokenizer's chat template leaves text of this {role} turn out: take the "
+                    "turn out of the row, or choose another --template"
+                )
 
-    def _weigh(self, text: str, spans: list[Span], encoding: Any) -> Encoded:
-        ids, starts = encoding.ids, starts_of(encoding)
-        if not self._tagged:
-            spans = [span._replace(end=self._without_tail(text, span, ids, starts)) for span in spans]
-        return Encoded(ids, weigh(starts, spans))
+    def _answer(
+        self, layout: Layout, tags: list[tuple[int, int]], messages: list[dict[str, Any]], tools: Any, turn: int
+    ) -> list[Span]:
+        """What is trained of one answer."""
+        if not layout.of(turn):
+            return []
+        if not self._renderer.tagged:
+            found = self._turns.find(layout, messages, tools, turn)
+            closing = Span(found.said, found.end, 1.0)
+            return [*answer_spans(layout.text, found.start, found.said, self._loss_scale), closing]
+        places = [place for _, place in layout.of(turn)]
+        said = max(end for _, end in places)
+        spans = []
+        for start, end in tags:
+            if any(start <= place[0] < end for place in places):
+                said = min(max(said, start), end)
+                spans += [*answer_spans(layout.text, start, said, self._loss_scale), Span(said, end, 1.0)]
+        return spans
 
-    def _without_tail(self, text: str, span: Span, ids: list[int], starts: list[int]) -> int:
-        """The end of a span without the white space that follows its last special token."""
-        first, last = bisect_left(starts, span.start), bisect_left(starts, span.end)
-        end = span.end
-        for k in range(last - 1, first - 1, -1):
-            if ids[k] in self._special_ids:
-                return end
-            if not text[starts[k] : end].isspace():
-                break
-            end = starts[k]
-        return span.end
+    def _weigh(self, row: Row, encoding: Any) -> Encoded:
+        if encoding is None:
+            ids, starts = encode_mixed(self._backends, self._control, row.text, row.typed)
+        else:
+            ids, starts = encoding.ids, starts_of(encoding)
+        return Encoded(ids, weigh(starts, row.spans), row.untrained_turns, row.special_in_text)
 
-    def _find_stops(self) -> list[int]:
+    def _missing_closing(self, written: str, added: list[str]) -> str:
+        """What ends an answer, where the template writes it only once more follows (Qwen1.5, vLLM's ChatML)."""
+        if not written.endswith("!"):
+            return ""
+        going_on = self._renderer.tried([_ASKED, _SAID, _ASKED])[len(written) :]
+        asked = self._renderer.tried([_ASKED, _SAID], for_generation=True)[len(written) :]
+        found = any_of(added).match(going_on)
+        return found.group() if found and asked.startswith(found.group()) else ""
+
+    def _find_stops(self, eos: int | None) -> list[int]:
         """The special token that ends a trained turn, then EOS."""
-        stops = [self._eos]
+        stops = [eos]
         try:
-            sample = self.encode([{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}])
+            row = self._row([_ASKED, _SAID], None)
         except UserError:
             # Such a template can still be generated with; encoding for training says what is wrong.
-            sample = Encoded([], [])
-        trained = [i for i, weight in zip(sample.ids, sample.weights, strict=True) if weight]
-        if trained and trained[-1] in self._special_ids:
-            stops.insert(0, trained[-1])
+            row = Row("", [], [], 0, 0)
+        end = max((span.end for span in row.spans if span.weight), default=0)
+        stops[:0] = [number for name, number in self._control.items() if row.text.endswith(name, 0, end)]
         return list(dict.fromkeys(i for i in stops if i is not None))
 
 
-def _with_system(template: str, system: str) -> str:
-    """`template` with a system message put first where there is none.
+def _one_template(tokenizer: Any) -> str:
+    text = tokenizer.chat_template
+    if not text:
+        raise UserError("the tokenizer has no chat template: choose --template chatml or another")
+    if not isinstance(text, str):
+        raise UserError(
+            f"the tokenizer has several chat templates ({', '.join(sorted(text))}): keep one of them as "
+            "the chat_template of its tokenizer_config.json"
+        )
+    return text
 
-    Jinja removes the line break after the inserted block (trim_blocks), whatever the template begins with.
-    """
-    message = f"[{{'role': 'system', 'content': {json.dumps(system, ensure_ascii=False)}}}]"
-    condition = "messages[0]['role'] != 'system'"
-    return f"{{%- if {condition} %}}{{%- set messages = {message} + messages %}}{{%- endif %}}\n{template}"
+
+def _prepared(template: str, variables: dict[str, Any], system: str | None, day: date) -> tuple[Renderer, list[str]]:
+    """The template with the system prompt and date of the run, and what is to be said of them."""
+    notes = [f"the chat template prints a date; it is {day.isoformat()}"] if CLOCK in template else []
+    own = Renderer(template, variables, None, day)
+    if system == "auto":
+        if own.injects_system():
+            notes.append("the chat template puts a system prompt of its own where a conversation brings none")
+        return own, notes
+    if system is None:
+        if not own.injects_system():
+            return own, notes
+        if not own.can_empty_system():
+            raise UserError(
+                "--system none: the tokenizer's own chat template puts in a system prompt and takes no empty one; "
+                "choose --template chatml or another for conversations without one"
+            )
+        return Renderer(template, variables, "", day), notes
+    renderer = Renderer(template, variables, system, day)
+    if system.strip() not in renderer.render([_ASKED])[0]:
+        raise UserError("--system: the tokenizer's chat template leaves the system prompt out")
+    return renderer, notes

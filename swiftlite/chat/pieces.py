@@ -4,19 +4,24 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from swiftlite.chat import hermes
 from swiftlite.chat.encoded import Encoded
 from swiftlite.chat.formats import Pieces, jinja_text
+from swiftlite.chat.loss_scale import LossScale, answer_spans, is_trained, trained_turns
+from swiftlite.chat.specials import resolve_pieces, special_ids
 from swiftlite.chat.tokens import (
     ROWS_PER_CALL,
+    Backends,
     Span,
-    backend_copy,
-    backend_of,
+    any_of,
+    control_tokens,
     digest,
-    is_trained,
     starts_of,
     weigh,
 )
 from swiftlite.config.errors import UserError
+
+Message = dict[str, Any]
 
 
 class Part(NamedTuple):
@@ -35,47 +40,58 @@ class Segment(NamedTuple):
     spans: tuple[Span, ...]
 
 
+class Written(NamedTuple):
+    """A conversation in parts, and the two counts of `Encoded`."""
+
+    parts: list[Part]
+    untrained_turns: int
+    special_in_text: int
+
+
 class PieceTemplate:
     """A `Template` made of `Pieces`.
 
     Text between special tokens is tokenised once and never parsed for special tokens, so `<|im_end|>` typed
     by a user stays text. Ids equal the tokenizer's own for the same rendering; the constructor tries it.
 
+    Args:
+        loss_scale: see `ChatConfig`.
+
     Raises:
         UserError: when a special token is missing or the tokenizer splits the rendering in another way, and,
             on encoding, for messages that the pieces cannot write.
     """
 
-    def __init__(self, name: str, pieces: Pieces, tokenizer: Any) -> None:
+    def __init__(self, name: str, pieces: Pieces, tokenizer: Any, loss_scale: LossScale = "default") -> None:
         self.name = name
+        pieces = resolve_pieces(name, pieces, tokenizer)
         self.pieces = pieces
-        self._ids = _special_ids(name, pieces, tokenizer)
+        self._loss_scale = loss_scale
+        self._ids = special_ids(name, pieces, tokenizer)
         self._prefix = self._compile(pieces.prefix)
         self._system = None
         if pieces.system_prefix is not None:
             self._system = self._around(pieces.system_prefix, "{system}")
         self._prompt = self._around(pieces.prompt, "{query}")
         self._response_prefix = self._compile(pieces.response_prefix)
-        self._chat_sep = self._ending("chat_sep", pieces.chat_sep)
-        self._suffix = self._ending("suffix", pieces.suffix)
-        if pieces.default_system is not None and self._system is None:
-            raise UserError(f"the template {name} has no place for a system prompt: leave out --system")
-        stop = next(part.token_id for part in self._suffix[1.0] if part.token_id is not None)
+        self._chat_sep, _ = self._ending(pieces.chat_sep)
+        self._suffix, stop = self._ending(pieces.suffix)
+        if stop is None:
+            raise UserError(f"the template {name}: the suffix {pieces.suffix!r} holds no stop token")
+        self.notes = []
+        if pieces.default_system is not None:
+            if self._system is None:
+                raise UserError(f"the template {name} has no place for a system prompt: leave out --system")
+            self.notes.append(f"conversations without a system prompt get: {pieces.default_system}")
         self.stop_token_ids = list(dict.fromkeys(i for i in (stop, tokenizer.eos_token_id) if i is not None))
-        self._first = backend_copy(tokenizer, as_text=self._ids)
-        self._inner = backend_copy(tokenizer, as_text=self._ids, at_start=False)
-        whole = backend_copy(tokenizer)
-        self.fingerprint = digest(whole, repr(pieces))
-        self._compare_with(whole)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # A pickled backend forgets this switch, and a worker process would read typed special tokens as real.
-        self.__dict__.update(state)
-        self._first.encode_special_tokens = self._inner.encode_special_tokens = True
+        self._backends = Backends(tokenizer, self._ids)
+        self._typed = any_of(control_tokens(tokenizer, self._ids))
+        self.fingerprint = digest(self._backends.whole, repr(pieces), loss_scale)
+        self._compare_with_whole()
 
     def encode(
         self,
-        messages: list[dict[str, Any]],
+        messages: list[Message],
         tools: list[dict[str, Any]] | None = None,
         *,
         for_generation: bool = False,
@@ -84,36 +100,35 @@ class PieceTemplate:
 
         With `for_generation` it must end on a user turn; the assistant's header is added, all weights are 0.
         """
-        return self._encode([self._parts(messages, tools, for_generation)])[0]
+        return self._encode([self._write(messages, tools, for_generation)])[0]
 
     def encode_batch(self, conversations: list[dict[str, Any]]) -> list[Encoded]:
         """`encode` of each conversation (`messages`, optional `tools`), with far fewer tokenizer calls."""
         encoded: list[Encoded] = []
         for first in range(0, len(conversations), ROWS_PER_CALL):
             rows = conversations[first : first + ROWS_PER_CALL]
-            encoded += self._encode([self._parts(row["messages"], row.get("tools"), False) for row in rows])
+            encoded += self._encode([self._write(row["messages"], row.get("tools"), False) for row in rows])
         return encoded
 
     def render(
         self,
-        messages: list[dict[str, Any]],
+        messages: list[Message],
         tools: list[dict[str, Any]] | None = None,
         *,
         for_generation: bool = False,
     ) -> str:
         """The conversation as text, special tokens by name."""
-        return "".join(part.text for part in self._parts(messages, tools, for_generation))
+        return "".join(part.text for part in self._write(messages, tools, for_generation).parts)
 
     def jinja(self) -> str:
         """A chat_template that renders the same text in plain transformers."""
         return jinja_text(self.pieces)
 
-    def _compile(self, piece: str, weight: float = 0.0) -> list[Part]:
+    def _compile(self, piece: str) -> list[Part]:
         if not self._ids:
-            return [Part(None, piece, weight)] if piece else []
-        names = "|".join(re.escape(name) for name in sorted(self._ids, key=len, reverse=True))
-        texts = [text for text in re.split(f"({names})", piece) if text]
-        return [Part(self._ids.get(text), text, weight) for text in texts]
+            return [Part(None, piece, 0.0)] if piece else []
+        texts = [text for text in re.split(f"({any_of(self._ids).pattern})", piece) if text]
+        return [Part(self._ids.get(text), text, 0.0) for text in texts]
 
     def _around(self, piece: str, slot: str) -> tuple[list[Part], list[Part]]:
         if piece.count(slot) != 1:
@@ -121,47 +136,75 @@ class PieceTemplate:
         before, after = piece.split(slot)
         return self._compile(before), self._compile(after)
 
-    def _ending(self, which: str, piece: str) -> dict[float, list[Part]]:
-        """What follows an assistant turn, for a turn of weight 1 and of weight 0."""
+    def _ending(self, piece: str) -> tuple[dict[bool, list[Part]], int | None]:
+        """What follows an assistant turn, for one that is trained and one that is not, and its stop token."""
         parts = self._compile(piece)
         stop = next((i for i, part in enumerate(parts) if part.token_id is not None), None)
         if stop is None:
-            raise UserError(f"the template {self.name}: {which} {piece!r} holds no stop token")
+            return {True: parts, False: parts}, None
         trained = [part._replace(weight=1.0) for part in parts[: stop + 1]]
-        return {1.0: trained + parts[stop + 1 :], 0.0: parts}
+        return {True: trained + parts[stop + 1 :], False: parts}, parts[stop].token_id
 
-    def _parts(self, messages: list[dict[str, Any]], tools: Any, for_generation: bool) -> list[Part]:
-        if tools:
-            raise UserError(f"the template {self.name} has no form for tools: use --template tokenizer")
-        system, turns = self._split(messages)
-        if system is None:
-            parts = list(self._prefix)
-        elif self._system is None:
-            raise UserError(f"message 1: the template {self.name} has no place for a system prompt")
-        else:
+    def _write(self, messages: list[Message], tools: Any, for_generation: bool) -> Written:
+        system, turns = self._read(messages, tools)
+        trained = set() if for_generation else set(trained_turns(messages, self._loss_scale))
+        all_of_it = self._loss_scale == "all" and not for_generation
+        typed = len(self._typed.findall(system or "")) + sum(len(self._typed.findall(text)) for _, text in turns)
+        untrained = 0
+        parts = list(self._prefix)
+        if system is not None:
+            assert self._system is not None, "checked when the messages were read"
             parts = [*self._system[0], Part(None, system, 0.0), *self._system[1]]
-        for i, message in enumerate(turns):
-            content = self._content(message, "assistant" if i % 2 else "user", len(messages) - len(turns) + i)
+        parts = _lifted(parts, all_of_it)
+        for i, (index, text) in enumerate(turns):
             if i % 2 == 0:
-                parts += [*self._prompt[0], Part(None, content, 0.0), *self._prompt[1]]
+                parts += _lifted([*self._prompt[0], Part(None, text, 0.0), *self._prompt[1]], all_of_it)
                 continue
-            weight = 1.0 if is_trained(message) and not for_generation else 0.0
-            ending = self._suffix if i + 1 == len(turns) else self._chat_sep
-            parts += [*self._response_prefix, Part(None, content, weight), *ending[weight]]
+            last = i + 1 == len(turns)
+            said = text
+            if self.pieces.thinking and not last:
+                said = text.split("</think>")[-1]
+            learned = index in trained and said == text
+            untrained += index in trained and not learned
+            answer = self._answer(said, learned, last)
+            parts += _lifted(answer, all_of_it and is_trained(messages[index]))
         if for_generation:
             if len(turns) % 2 == 0:
                 raise UserError("the conversation must end on a user turn for the model to answer it")
-            parts += self._response_prefix
-        return parts
+            parts += [*self._response_prefix, *self._compile(self.pieces.generation)]
+        return Written(parts, 0 if all_of_it else untrained, typed)
 
-    def _split(self, messages: list[dict[str, Any]]) -> tuple[str | None, list[dict[str, Any]]]:
+    def _answer(self, said: str, trained: bool, last: bool) -> list[Part]:
+        ending = (self._suffix if last else self._chat_sep)[trained]
+        opening = Part(None, self.pieces.opening, float(trained))
+        if not trained:
+            return [*self._response_prefix, opening, Part(None, said, 0.0), *ending]
+        spans = answer_spans(said, 0, len(said), self._loss_scale)
+        body = [Part(None, said[span.start : span.end], span.weight) for span in spans]
+        return [*self._response_prefix, opening, *body, *ending]
+
+    def _read(self, messages: list[Message], tools: Any) -> tuple[str | None, list[tuple[int, str]]]:
+        """The system prompt, and the texts of the user and the assistant by turns, with their index."""
         if not messages:
             raise UserError("the conversation has no messages")
+        turns = list(enumerate(messages))
+        system = self.pieces.default_system
         if messages[0].get("role") == "system":
-            return self._content(messages[0], "system", 0), messages[1:]
-        return self.pieces.default_system, messages
+            if self._system is None:
+                raise UserError(f"message 1: the template {self.name} has no place for a system prompt")
+            system, turns = self._text(messages[0], "system", 0), turns[1:]
+        elif system is not None and "system" in self.pieces.trim:
+            system = system.strip()
+        if self.pieces.tools:
+            system, turns = hermes.with_tools(system, tools), hermes.plain_turns(turns)
+        elif tools:
+            raise UserError(f"the template {self.name} has no form for tools: use --template tokenizer or chatml")
+        return system, [
+            (index, self._text(message, "assistant" if i % 2 else "user", index))
+            for i, (index, message) in enumerate(turns)
+        ]
 
-    def _content(self, message: dict[str, Any], role: str, index: int) -> str:
+    def _text(self, message: Message, role: str, index: int) -> str:
         where = f"message {index + 1}"
         if message.get("role") != role:
             raise UserError(
@@ -170,23 +213,28 @@ class PieceTemplate:
                 "may take others)"
             )
         if message.get("tool_calls"):
-            raise UserError(f"{where}: {self.name} has no form for tool_calls: use --template tokenizer")
+            raise UserError(f"{where}: {self.name} has no form for tool_calls: use --template tokenizer or chatml")
         content = message.get("content")
         if not isinstance(content, str):
             raise UserError(f"{where}: content is {type(content).__name__}, expected text")
-        return content
+        thought = message.get("reasoning_content")
+        if thought:
+            if not self.pieces.thinking:
+                raise UserError(f"{where}: {self.name} has no form for reasoning_content: use --template tokenizer")
+            content = f"<think>\n{thought}\n</think>\n\n{content}"
+        return content.strip() if role in self.pieces.trim else content
 
-    def _encode(self, rows: list[list[Part]]) -> list[Encoded]:
-        plans = [list(_segments(parts)) for parts in rows]
+    def _encode(self, rows: list[Written]) -> list[Encoded]:
+        plans = [list(_segments(row.parts)) for row in rows]
         texts = {(s.text, s.at_start) for plan in plans for s in plan if isinstance(s, Segment)}
         encodings: dict[tuple[str, bool], Any] = {}
-        for backend, at_start in ((self._first, True), (self._inner, False)):
+        for backend, at_start in ((self._backends.first, True), (self._backends.inner, False)):
             group = [key for key in texts if key[1] == at_start]
             found = backend.encode_batch([text for text, _ in group], add_special_tokens=False)
             encodings.update(zip(group, found, strict=True))
-        return [self._assemble(plan, encodings) for plan in plans]
+        return [self._assemble(plan, encodings, row) for plan, row in zip(plans, rows, strict=True)]
 
-    def _assemble(self, plan: list[Part | Segment], encodings: dict[tuple[str, bool], Any]) -> Encoded:
+    def _assemble(self, plan: list[Part | Segment], encodings: dict[tuple[str, bool], Any], row: Written) -> Encoded:
         ids: list[int] = []
         weights: list[float] = []
         for item in plan:
@@ -201,38 +249,27 @@ class PieceTemplate:
                 weights += weigh(starts_of(encoding), item.spans)
             else:
                 weights += [0.0] * len(encoding)
-        return Encoded(ids, weights)
+        return Encoded(ids, weights, row.untrained_turns, row.special_in_text)
 
-    def _compare_with(self, whole: Any) -> None:
+    def _compare_with_whole(self) -> None:
         """Refuse a tokenizer that splits the rendered text in another way, as by stripping at specials."""
-        if any(number is not None for number in self.pieces.specials.values()):
+        added = self._backends.whole.get_added_tokens_decoder()
+        if any(number not in added or added[number].content != name for name, number in self._ids.items()):
             return  # These control tokens have no text that the tokenizer could read.
         user, answer = " Is it\n so?\n", " Yes, it is. "
         probe = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}] * 2
         if self._system is not None:
             probe.insert(0, {"role": "system", "content": "Be brief.\n"})
-        if self.encode(probe).ids != whole.encode(self.render(probe), add_special_tokens=False).ids:
+        if self.encode(probe).ids != self._backends.whole.encode(self.render(probe), add_special_tokens=False).ids:
             raise UserError(
                 f"the template {self.name} does not fit this tokenizer, which treats text next to special "
                 "tokens in its own way: use --template tokenizer"
             )
 
 
-def missing_specials(pieces: Pieces, tokenizer: Any) -> list[str]:
-    """The special tokens of `pieces` that are no added token of the tokenizer."""
-    added = {token.content for token in backend_of(tokenizer).get_added_tokens_decoder().values()}
-    return [name for name, number in pieces.specials.items() if number is None and name not in added]
-
-
-def _special_ids(name: str, pieces: Pieces, tokenizer: Any) -> dict[str, int]:
-    missing = missing_specials(pieces, tokenizer)
-    if missing:
-        raise UserError(
-            f"the template {name} needs the special token {', '.join(missing)}, which the tokenizer lacks: "
-            "choose --template tokenizer (its own chat template) or the template of this model's family"
-        )
-    backend = backend_of(tokenizer)
-    return {text: backend.token_to_id(text) if i is None else i for text, i in pieces.specials.items()}
+def _lifted(parts: list[Part], lift: bool) -> list[Part]:
+    """`parts`, all of them trained if `lift` says so."""
+    return [part._replace(weight=1.0) for part in parts] if lift else parts
 
 
 def _segments(parts: list[Part]) -> Iterator[Part | Segment]:

@@ -1,12 +1,13 @@
-"""Every chat template by name: one row of data each."""
+"""Every chat template by name."""
 
-from dataclasses import replace
-
+from swiftlite.chat.families import CHATML, FAMILIES
 from swiftlite.chat.formats import Pieces
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
 
-_TEMPLATES: dict[str, Pieces] = {}
+__all__ = ["CHATML", "register_template", "template_names", "template_pieces"]
+
+_TEMPLATES: dict[str, Pieces] = dict(FAMILIES)
 
 
 def register_template(name: str, pieces: Pieces) -> None:
@@ -37,15 +38,3 @@ def template_pieces(name: str) -> Pieces:
             f"--template {name}: there is no such template{closest(name, known)} (known: {', '.join(known)})"
         )
     return _TEMPLATES[name]
-
-
-CHATML = Pieces(
-    specials={"<|im_start|>": None, "<|im_end|>": None},
-    system_prefix="<|im_start|>system\n{system}<|im_end|>\n",
-    prompt="<|im_start|>user\n{query}<|im_end|>\n",
-    response_prefix="<|im_start|>assistant\n",
-    chat_sep="<|im_end|>\n",
-    suffix="<|im_end|>\n",
-)
-register_template("chatml", CHATML)
-register_template("qwen", replace(CHATML, default_system="You are a helpful assistant."))

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 from swiftlite.chat.config import ChatConfig
 from swiftlite.chat.encoded import Encoded
 from swiftlite.chat.jinja import JinjaTemplate
-from swiftlite.chat.pieces import PieceTemplate, missing_specials
+from swiftlite.chat.pieces import PieceTemplate
 from swiftlite.chat.registry import CHATML, template_names, template_pieces
+from swiftlite.chat.specials import missing_specials
 from swiftlite.config.errors import UserError
 
 
@@ -18,11 +19,13 @@ class Template(Protocol):
         name: what --template calls it.
         stop_token_ids: tokens that end an answer; the first is the one trained.
         fingerprint: 16 hex digits over everything that decides ids and weights.
+        notes: what the template puts into conversations by itself (a system prompt, a date), to be shown.
     """
 
     name: str
     stop_token_ids: list[int]
     fingerprint: str
+    notes: list[str]
 
     def encode(
         self,
@@ -75,13 +78,8 @@ def choose_template(config: ChatConfig, tokenizer: Any, family_template: str | N
     # An empty text is the old spelling of `none`.
     system = config.system or None
     if name == "tokenizer":
-        if system is None:
-            raise UserError(
-                "--system none: the tokenizer's own chat template decides on its default system prompt; "
-                "choose --template chatml or another for conversations without one"
-            )
-        return JinjaTemplate(tokenizer, system=None if system == "auto" else system)
+        return JinjaTemplate(tokenizer, system, day=config.day(), loss_scale=config.loss_scale)
     pieces = template_pieces(name)
     if system != "auto":
         pieces = replace(pieces, default_system=system)
-    return PieceTemplate(name, pieces, tokenizer)
+    return PieceTemplate(name, pieces, tokenizer, config.loss_scale)

@@ -1,17 +1,21 @@
 """Token ids with true character offsets, straight from a tokenizer's backend, and the weights they get."""
 
 import hashlib
+import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from swiftlite.config.errors import UserError
 
 # Part of every fingerprint: raise it when the rules that decide ids or weights change.
-RULE_VERSION = "1"
+RULE_VERSION = "2"
 
 # Rows tokenised by one call of the backend; its results are large until they are read out.
 ROWS_PER_CALL = 1000
+
+# Tags that a model writes inside its answers: text to us, whatever the tokenizer says of them.
+ANSWER_TAGS = re.compile(r"think|tool_call", re.IGNORECASE)
 
 
 class Span(NamedTuple):
@@ -20,6 +24,26 @@ class Span(NamedTuple):
     start: int
     end: int
     weight: float
+
+
+class Backends:
+    """Three copies of a tokenizer's backend.
+
+    Attributes:
+        whole: reads special tokens in the text.
+        first, inner: do not: `<|im_end|>` is ten plain characters. `inner` is for text after a special token,
+            where sentencepiece-style tokenizers put no space before the first word.
+    """
+
+    def __init__(self, tokenizer: Any, control: Collection[str]) -> None:
+        self.whole = backend_copy(tokenizer)
+        self.first = backend_copy(tokenizer, as_text=control)
+        self.inner = backend_copy(tokenizer, as_text=control, at_start=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A pickled backend forgets this switch, and a worker process would read typed special tokens as real.
+        self.__dict__.update(state)
+        self.first.encode_special_tokens = self.inner.encode_special_tokens = True
 
 
 def backend_of(tokenizer: Any) -> Any:
@@ -82,15 +106,82 @@ def _marked(token: Any, special: Collection[str]) -> Any:
         lstrip=token.lstrip,
         rstrip=token.rstrip,
         normalized=token.normalized,
-        special=token.special or token.content in special,
+        special=(token.special and not ANSWER_TAGS.search(token.content)) or token.content in special,
     )
 
 
-def special_token_ids(tokenizer: Any) -> set[int]:
-    """Ids of the control tokens: every added token marked special, and EOS."""
+def control_tokens(tokenizer: Any, written: Collection[str] = ()) -> dict[str, int]:
+    """Text and id of the tokens that only a template may write: special ones, EOS and those in `written`."""
     added = backend_of(tokenizer).get_added_tokens_decoder()
-    found = {i for i, token in added.items() if token.special}
-    return found | ({tokenizer.eos_token_id} - {None})
+    return {
+        token.content: i
+        for i, token in added.items()
+        if (token.special or i == tokenizer.eos_token_id or token.content in written)
+        and not ANSWER_TAGS.search(token.content)
+    }
+
+
+def any_of(names: Iterable[str]) -> re.Pattern[str]:
+    """A pattern of any of `names`, the longest that fits; of nothing when there are none."""
+    return re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)")
+
+
+def encode_mixed(
+    backends: Backends, control: Mapping[str, int], text: str, typed: list[tuple[int, int]]
+) -> tuple[list[int], list[int]]:
+    """Ids of `text`, and the character each starts at, with the control tokens at `typed` read as plain text.
+
+    What lies between two real control tokens is encoded in one go, as a piece template does.
+
+    Raises:
+        UserError: the vocabulary makes a control token even of its plain characters.
+    """
+    reserved = set(control.values())
+    borders = _borders(backends, control, text, typed)
+    ids: list[int] = []
+    starts: list[int] = []
+
+    def add(backend: Any, begin: int, end: int) -> None:
+        encoding = backend.encode(text[begin:end], add_special_tokens=False)
+        ids.extend(encoding.ids)
+        starts.extend(begin + start for start in starts_of(encoding))
+        if backend is not backends.whole and not reserved.isdisjoint(encoding.ids):
+            raise UserError(
+                f"a special token is typed into the text ({text[typed[0][0] : typed[0][1]]}) and the tokenizer has "
+                "no other way to write it: take it out of the data"
+            )
+
+    done = 0
+    for begin, end in typed:
+        if end <= done:
+            continue
+        left = max((e for _, e in borders if e <= begin), default=0)
+        right = min((s for s, _ in borders if s >= end), default=len(text))
+        if left > done:
+            add(backends.whole, done, left)
+        add(backends.inner if left else backends.first, left, right)
+        done = right
+    if done < len(text):
+        add(backends.whole, done, len(text))
+    return ids, starts
+
+
+def _borders(
+    backends: Backends, control: Mapping[str, int], text: str, typed: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Where the real control tokens stand, with the white space that some of them swallow."""
+    added = {i: backends.whole.get_added_tokens_decoder()[i] for i in control.values()}
+    encoding = backends.whole.encode(text, add_special_tokens=False)
+    found = []
+    for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        if number not in added or any(start < e and s < end for s, e in typed):
+            continue
+        if added[number].lstrip:
+            start = len(text[:start].rstrip())
+        if added[number].rstrip:
+            end = len(text) - len(text[end:].lstrip())
+        found.append((start, end))
+    return found
 
 
 def digest(backend: Any, *parts: str) -> str:
@@ -107,14 +198,9 @@ def starts_of(encoding: Any) -> list[int]:
 
 
 def weigh(starts: Sequence[int], spans: Iterable[Span]) -> list[float]:
-    """The weight of each token; one that straddles a border belongs to the span it starts in."""
+    """The weight of each token; one that straddles a border belongs to the span it starts in, the last such."""
     weights = [0.0] * len(starts)
     for span in spans:
         first, last = bisect_left(starts, span.start), bisect_left(starts, span.end)
         weights[first:last] = [span.weight] * (last - first)
     return weights
-
-
-def is_trained(message: dict[str, Any]) -> bool:
-    """Whether an assistant turn is trained on: always, unless it says `loss: false` (or 0)."""
-    return message.get("loss") not in (False,)

@@ -56,6 +56,7 @@ NAMES: dict[str, str] = {
     # A command that has the left name as an option of its own keeps it: this is infer's.
     "val_dataset": "infer_dataset",
     "max_batch_size": "infer_batch_size",
+    "mix_ratio": "train_dataset_mix_ratio",
     "hf_tokenizer": "tokenizer",
 }
 
@@ -84,6 +85,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "attn_impl": {"flash_attn": "flash", "none": "auto"},
     "truncation_strategy": {"truncation_left": "left", "truncation_right": "right"},
     "template": {"auto": "auto", "none": "auto"},
+    "loss_scale": {"none": "default"},
     "infer_backend": {"pt": "transformers", "auto": "transformers"},
     "optim": {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw"},
     "preset": {"default": "modern"},
@@ -129,7 +131,7 @@ IGNORED: dict[str, str] = {
     "check_model_is_latest": "nothing is looked up on a hub unless weights are needed",
     "local_rank": "the launcher's LOCAL_RANK is used",
     "dataloader_num_workers": "rows are tokenised before training; one background thread makes the batches",
-    "lazy_tokenize": "rows are tokenised once into a cache; the second start reads it",
+    "lazy_tokenize": "rows are tokenised once into a cache; --streaming true tokenises while training",
     "ddp_timeout": "tokenising happens before the processes meet, so nothing waits on it",
 }
 
@@ -142,12 +144,10 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
         "training on a quantised base",
     ),
     "packing": ({"false"}, "packing"),
-    "streaming": ({"false"}, "streaming"),
     "use_liger": ({"false"}, "Liger kernels"),
     "sequence_parallel_size": ({"1"}, "sequence parallelism"),
     "deepspeed": ({"none"}, "DeepSpeed"),
     "fsdp": ({"none", ""}, "FSDP"),
-    "loss_scale": ({"default", "none"}, "a loss scale"),
     "loss_name": ({"none"}, "another loss"),
     "metric": ({"none", "loss"}, "a generation metric during training"),
     "neftune_noise_alpha": ({"none", "0", "0.0"}, "NEFTune"),
@@ -160,8 +160,6 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "llamapro_num_new_blocks": (set(), "LLaMA-Pro"),
     "tuner_backend": ({"peft", "swift"}, "another tuner backend"),
     "self_cognition_sample": ({"0"}, "self-cognition data"),
-    "train_dataset_mix_ratio": ({"0", "0.0"}, "mixing data by ratio"),
-    "train_dataset_mix_ds": (set(), "mixing data by ratio"),
     "predict_with_generate": ({"false"}, "generation during training"),
     "push_to_hub": ({"false"}, "pushing to a hub"),
 }

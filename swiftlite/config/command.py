@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Self
 
 import yaml
 
-from swiftlite.config.aliases import Given, Spelled, spell
+from swiftlite.config.aliases import NAMES, Given, Spelled, spell
 from swiftlite.config.errors import UsageError, UserError
 from swiftlite.config.options import Option, closest, options_of
+from swiftlite.config.plugin import load_plugins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +19,11 @@ class Layer:
 
     source: str
     given: list[Given]
+
+    def plugins(self) -> list[str]:
+        """The files of `--plugin`, in any spelling: they may bring the options that the rest is read by."""
+        values = [g.value for g in self.given if NAMES.get(g.name, g.name) == "plugin"]
+        return [str(path) for value in values for path in (value if isinstance(value, list) else [value])]
 
     @classmethod
     def of(cls, source: str, values: dict[str, Any]) -> "Layer":
@@ -60,7 +66,15 @@ class CommandConfig:
         """Every option of this command by name."""
         return {o.name: o for part, kind in cls.all_parts().items() for o in options_of(part, kind)}
 
+    @classmethod
+    def expand(cls, layers: list[Layer]) -> list[Layer]:
+        """The layers with those that a setting brings along (a run to go on with brings its own settings)."""
+        return layers
+
     def _build(self, layers: list[Layer]) -> None:
+        layers = self.expand(layers)
+        for layer in layers:
+            load_plugins(layer.plugins())
         options = self.options()
         spelled = [(layer.source, spell(layer.given, options, self.command)) for layer in layers]
         preset = next((s.values["preset"] for _, s in reversed(spelled) if "preset" in s.values), None)
@@ -126,9 +140,20 @@ def read_recipe(path: str | Path) -> Layer:
         near = closest(path.name, [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else [])
         raise UsageError(f"recipe {path} does not exist{near}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UsageError(f"recipe {path} must hold `name: value` lines, not a {type(content).__name__}")
     return Layer.of(str(path), {str(name): value for name, value in content.items()})
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML whose second `name:` is an error; plain YAML lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{name}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)

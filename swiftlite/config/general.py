@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from swiftlite.config.errors import UserError
 from swiftlite.config.options import option
 
 
@@ -15,4 +16,5 @@ class GeneralConfig:
     seed: int = option(42, "seed of everything random")
 
     def check(self) -> None:
-        pass
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed: {self.seed} is not between 0 and {2**32 - 1}")

@@ -132,7 +132,9 @@ def _convert(value: Any, to: Any) -> Any:
     if value is None:
         raise ValueError(value)
     if origin is list:
-        if isinstance(value, (str, int, float)):
+        if isinstance(value, dict):
+            raise ValueError(value)
+        if not isinstance(value, (list, tuple)):
             value = [value]
         return [_convert(v, args[0]) for v in value]
     if origin is Literal:

@@ -1,7 +1,6 @@
 """Tokenised rows kept on disk under a digest of everything that decides them, so they are made once."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,15 +16,29 @@ from swiftlite.data.tokens import Shard
 
 DEFAULT_FOLDER = "~/.cache/swiftlite/tokens"
 POLL_SECONDS = 0.2
+# An entry opened within this time is never removed: whoever opens one maps its files at once.
+IN_USE_SECONDS = 3600
 ABANDONED_SECONDS = 24 * 3600
-DECIDING_FILES = ("readers.py", "formats.py", "selection.py", "tokenize.py", "tokens.py")
+PACKAGE = Path(__file__).parents[1]
+DECIDING_FILES = (
+    "chat/*.py",
+    "data/catalogue.py",
+    "data/formats.py",
+    "data/readers.py",
+    "data/selection.py",
+    "data/tokenize.py",
+    "data/tokens.py",
+    "data/turns.py",
+    "data/values.py",
+)
 
 
 def code_version() -> str:
-    """Digest of the files here that decide what a row becomes: a changed rule never meets old tokens."""
+    """Digest of the files that decide what a row becomes: a changed rule never meets old tokens."""
     state = hashlib.sha256()
-    for name in DECIDING_FILES:
-        state.update(Path(__file__).with_name(name).read_bytes())
+    for path in sorted(path for pattern in DECIDING_FILES for path in PACKAGE.glob(pattern)):
+        state.update(path.name.encode())
+        state.update(path.read_bytes())
     return state.hexdigest()[:16]
 
 
@@ -38,8 +51,9 @@ def cache_key(parts: dict[str, Any]) -> str:
 class TokenCache:
     """A folder of entries named by their key; safe with several processes (one writer wins a race).
 
-    An entry appears by one rename when it is complete, carries meta.json, and is locked (shared) by each
-    process that reads it, so that `prune` leaves it alone.
+    An entry appears by one rename when it is complete and carries meta.json, and goes by one rename. Nothing
+    is locked, which no two operating systems and network disks do alike: an entry used within the last hour
+    stays, and on POSIX files that are mapped outlive their names (Windows refuses to rename them).
     """
 
     def __init__(self, folder: str | Path | None, size_gb: float) -> None:
@@ -53,21 +67,18 @@ class TokenCache:
             UserError: the entry is there and this user may not read it.
         """
         entry = self.folder / key
-        if not (entry / "meta.json").is_file():
+        meta = entry / "meta.json"
+        if not meta.is_file():
             return None
         try:
-            shard = Shard.open(entry)
-            meta = json.loads((entry / "meta.json").read_text())
-        except BlockingIOError:  # another process is removing it
-            return None
-        except (FileNotFoundError, ValueError, EOFError):
-            shutil.rmtree(entry, ignore_errors=True)
+            with contextlib.suppress(PermissionError):  # another user's cache, read only
+                os.utime(meta)
+            return Shard.open(entry), json.loads(meta.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, EOFError):  # removed a moment ago, or damaged
+            self._remove(entry)
             return None
         except OSError as error:
             raise UserError(f"--cache_dir: {entry} cannot be read ({error.strerror or error})") from None
-        with contextlib.suppress(PermissionError):  # another user's cache, read only
-            os.utime(entry / "meta.json")
-        return shard, meta
 
     def wait_for(self, key: str) -> tuple[Shard, dict[str, Any]]:
         """The entry that another process is making; a launcher ends this one if that one fails."""
@@ -86,11 +97,7 @@ class TokenCache:
             temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
             try:
                 fill(temporary)
-                # The lock is the folder's, not its name's: nobody can evict the entry before it is opened.
-                with (temporary / "lock").open("rb") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_SH)
-                    self._publish(temporary, self.folder / key)
-                    opened = self.open(key)
+                self._publish(temporary, self.folder / key)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         except OSError as error:
@@ -98,6 +105,7 @@ class TokenCache:
                 f"--cache_dir {self.folder} cannot be written ({error.strerror or error}); "
                 "free some space there or name another folder"
             ) from None
+        opened = self.open(key)
         if opened is None:
             raise UserError(f"--cache_dir {self.folder}: the new entry is gone or damaged; start again")
         # Another process may be pruning the same entries, or own some of them.
@@ -107,7 +115,7 @@ class TokenCache:
 
     def _publish(self, temporary: Path, entry: Path) -> None:
         if entry.exists() and not (entry / "meta.json").is_file():
-            shutil.rmtree(entry)
+            self._remove(entry)
         try:
             temporary.rename(entry)
         except OSError:
@@ -121,26 +129,30 @@ class TokenCache:
         sizes = {entry: sum(f.stat().st_size for f in entry.iterdir()) for _, entry in entries}
         excess = sum(sizes.values()) - self.size_bytes
         removed = []
-        for _, entry in entries:
-            if excess <= 0:
+        now = time.time()
+        for used, entry in entries:
+            if excess <= 0 or now - used < IN_USE_SECONDS:
                 break
-            if self._remove_unused(entry):
+            if self._remove(entry):
                 removed.append(entry.name)
                 excess -= sizes[entry]
-        for leftover in self.folder.glob(".new-*"):
-            if time.time() - _used(leftover) > ABANDONED_SECONDS:
+        for leftover in (*self.folder.glob(".new-*"), *self.folder.glob(".old-*")):
+            if now - _used(leftover) > ABANDONED_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
         return removed
 
-    def _remove_unused(self, entry: Path) -> bool:
+    def _remove(self, entry: Path) -> bool:
+        """Takes the entry's name away, then its files; False where the system holds it (open on Windows)."""
         try:
-            with (entry / "lock").open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Without meta.json it is no entry any more, whatever happens to the rest.
-                (entry / "meta.json").unlink()
-                shutil.rmtree(entry)
-        except BlockingIOError:
+            aside = Path(tempfile.mkdtemp(prefix=".old-", dir=self.folder))
+        except OSError:  # another user's cache, read only
             return False
+        try:
+            entry.rename(aside / "entry")
+        except OSError:
+            return False
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         return True
 
 

@@ -33,6 +33,20 @@ class DataConfig:
     dataset_shuffle: bool = option(True, "draw a new order of the training rows for each epoch")
     train_dataset_sample: int = option(-1, "train on this many rows in all; -1: every row", rare=True)
     val_dataset_sample: int = option(-1, "validate on this many rows in all; -1: every row", rare=True)
+    train_dataset_mix_ratio: float = option(
+        0.0, "mix other data into the training rows: this many rows for each training row; 0: none"
+    )
+    train_dataset_mix_ds: list[str] = option(
+        ["ms-bench"], "what --train_dataset_mix_ratio draws from, written like --dataset; never validated on"
+    )
+    streaming: bool = option(
+        False,
+        "read and tokenise rows while training, for data larger than memory; needs --max_steps, and --val_dataset "
+        "to evaluate",
+    )
+    shuffle_buffer: int = option(
+        1000, "with --streaming: rows held back and drawn from at random; 0: the order of the files", rare=True
+    )
     cache_dir: str | None = option(None, "folder of the tokenised rows; none: ~/.cache/swiftlite/tokens", rare=True)
     cache_size_gb: float = option(
         20.0, "largest size of that folder in GB (1e9 bytes); least recently used removed first", rare=True
@@ -45,7 +59,7 @@ class DataConfig:
 
     def check(self) -> None:
         """Raise UsageError, naming the flag, for a value that cannot work."""
-        for flag in ("dataset", "val_dataset"):
+        for flag in ("dataset", "val_dataset", "train_dataset_mix_ds"):
             if any(not name.strip() for name in getattr(self, flag)):
                 raise UsageError(f"--{flag}: an empty name; expected a registered name, a file or a folder")
         if not (math.isfinite(self.split_dataset_ratio) and 0 <= self.split_dataset_ratio < 1):
@@ -64,8 +78,25 @@ class DataConfig:
             raise UsageError(f"--cache_size_gb {self.cache_size_gb}: expected a size above 0")
         if self.pad_to_multiple_of < 1:
             raise UsageError(f"--pad_to_multiple_of {self.pad_to_multiple_of}: expected 1 or more")
+        if not (math.isfinite(self.train_dataset_mix_ratio) and self.train_dataset_mix_ratio >= 0):
+            raise UsageError(f"--train_dataset_mix_ratio {self.train_dataset_mix_ratio}: expected 0 or more")
+        if self.train_dataset_mix_ratio and not self.train_dataset_mix_ds:
+            raise UsageError("--train_dataset_mix_ds is empty; name the data that --train_dataset_mix_ratio mixes in")
+        if self.shuffle_buffer < 0:
+            raise UsageError(f"--shuffle_buffer {self.shuffle_buffer}: expected a number of rows, or 0 for none")
+        if self.streaming:
+            self._check_streaming()
         for old, new in self.columns.items():
             if not (isinstance(new, str) and old and new):
                 raise UsageError(
                     f'--columns: {old!r}: {new!r} is not a rename; expected {{"column": "name"}}, both text'
+                )
+
+    def _check_streaming(self) -> None:
+        """Refuse what needs to know every row before the first is trained on."""
+        for flag, none in (("group_by_length", False), ("train_dataset_mix_ratio", 0), ("train_dataset_sample", -1)):
+            if getattr(self, flag) != none:
+                raise UsageError(
+                    f"--{flag} {getattr(self, flag)} needs all rows at once and --streaming true reads them one by "
+                    "one; leave one of them away"
                 )

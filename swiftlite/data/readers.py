@@ -1,8 +1,9 @@
 """Files to rows: json, jsonl, csv, tsv, parquet and txt, each row with the line it came from."""
 
 import csv
+import gzip
 import json
-import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
+PACKED = ".gz"  # any of these but parquet
+LONGEST_CELL = 2**31 - 1  # what a C long holds on every system
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Unreadable:
     reason: str
 
 
+@dataclass(frozen=True)
+class Omitted(Unreadable):
+    """Stands in for a row that its data set's own rule leaves out; it stops nothing."""
+
+
 Record = tuple[dict[str, Any] | Unreadable, Origin]
 
 
@@ -47,7 +55,7 @@ def find_files(path: str | Path) -> list[Path]:
         files = [
             p
             for p in path.rglob("*")
-            if p.suffix.lower() in SUFFIXES
+            if _kind(p) in SUFFIXES
             and p.is_file()
             and not any(part.startswith(".") for part in p.relative_to(path).parts)
         ]
@@ -59,9 +67,16 @@ def find_files(path: str | Path) -> list[Path]:
             raise UserError(f"file {path} does not exist: there is no folder {path.parent}")
         hint = closest(path.name, [p.name for p in path.parent.iterdir()])
         raise UserError(f"file {path} does not exist in folder {path.parent.resolve()}{hint}")
-    if path.suffix.lower() not in SUFFIXES:
+    if _kind(path) not in SUFFIXES:
         raise UserError(f"file {path} has the suffix '{path.suffix}'; expected one of {', '.join(SUFFIXES)}")
     return [path]
+
+
+def _kind(path: Path) -> str:
+    """The suffix that says how to read `path`: `.jsonl` of `a.jsonl` and of `a.jsonl.gz`."""
+    suffix = path.suffix.lower()
+    inner = Path(path.stem).suffix.lower()
+    return inner if suffix == PACKED and inner != ".parquet" else suffix
 
 
 def read_file(path: Path) -> Iterator[Record]:
@@ -83,9 +98,11 @@ def read_file(path: Path) -> Iterator[Record]:
         if size == 0:
             raise UserError(f"file {path} is empty; expected at least one row")
         found = False
-        for record in readers[path.suffix.lower()](path):
+        for record in readers[_kind(path)](path):
             found = True
             yield record
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"file {path} is not a whole {PACKED} file ({error})") from None
     except OSError as error:
         raise UserError(f"file {path} cannot be read: {error.strerror or error}") from None
     if not found:
@@ -93,7 +110,7 @@ def read_file(path: Path) -> Iterator[Record]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with path.open("rb") as file:
+    with gzip.open(path) if path.suffix.lower() == PACKED else path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if number == 1:
                 if line.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -177,8 +194,9 @@ def _read_json(path: Path) -> Iterator[Record]:
 
 
 def _read_csv(path: Path) -> Iterator[Record]:
-    csv.field_size_limit(sys.maxsize)  # the default refuses cells over 128 KiB
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(LONGEST_CELL)  # the default refuses cells over 128 KiB
+    kind = _kind(path)
+    delimiter = "\t" if kind == ".tsv" else ","
     reader = csv.reader(_csv_lines(path), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
@@ -189,7 +207,11 @@ def _read_csv(path: Path) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Unreadable(f"not {path.suffix[1:].upper()} ({error})"), origin
+            if "unexpected end of data" in str(error):
+                # One row as far as the reader knows; who drops bad rows would lose the rest of the file with it.
+                raise UserError(f"{origin}: a quote is opened and never closed; close it, or double it") from None
+            lines = f", lines {start} to {reader.line_num}" if reader.line_num > start else ""
+            yield Unreadable(f"not {kind[1:].upper()} ({error}{lines})"), origin
             continue
         if not cells:
             continue
@@ -222,10 +244,22 @@ def _read_parquet(path: Path) -> Iterator[Record]:
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
                     number += 1
+                    row = {key: without_nulls(value) for key, value in row.items()}
                     yield row, Origin(str(path), number, "row")
     except (pa.ArrowException, UnicodeDecodeError) as error:
         message = str(error).split("\n")[0]
         raise UserError(f"file {path} is not Parquet that can be read: {message}") from None
+
+
+def without_nulls(value: Any) -> Any:
+    """`value` without the null fields of nested objects.
+
+    Arrow gives every object of a column the fields of all of them: {"name": "f", "limit": null} in a tool schema
+    is another row's field, and would be written into this row's prompt.
+    """
+    if isinstance(value, dict):
+        return {key: without_nulls(entry) for key, entry in value.items() if entry is not None}
+    return [without_nulls(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _read_text(path: Path) -> Iterator[Record]:

@@ -2,25 +2,38 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from swiftlite.chat.encoded import Encoded
 from swiftlite.config.errors import UserError
-from swiftlite.data.formats import BadRow, convert_row
-from swiftlite.data.readers import Origin, Record, Unreadable
-from swiftlite.data.tokens import TokenStatistics, TokenWriter
+from swiftlite.data.formats import convert_row
+from swiftlite.data.readers import Omitted, Origin, Record, Unreadable
+from swiftlite.data.tokens import TokenStatistics
+from swiftlite.data.values import BadRow
 
 CHUNK = 1000
 EXAMPLES = 20
+# Rows whose fields are data (a name for each entry) would fill the report with names.
+NAMED_FIELDS = 200
 TOO_LONG = "longer than max_length"
 UNTRAINED = "no trained token"
+OMITTED = "left out by its data set's own rule"
 
 Progress = Callable[[int], None]
 Piece = tuple[NDArray[np.int32], NDArray[np.float16]]
+
+
+class Sink(Protocol):
+    """Where samples go: a TokenWriter, or the memory of a stream."""
+
+    def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int) -> float:
+        """Take one sample of source row `row`; returns its trained weight."""
+        ...
 
 
 @dataclass
@@ -40,6 +53,8 @@ class Report:
     samples: int = 0  # more than `kept` under split
     truncated: int = 0  # rows that lost tokens or were split
     pieces_dropped: int = 0  # pieces of kept rows without a trained token
+    untrained_turns: int = 0  # answers the chat template rewrote (mostly: dropped their thoughts), read but not trained
+    special_in_text: int = 0  # control tokens typed into texts, encoded as plain characters
     dropped: dict[str, Dropped] = field(default_factory=dict)
     ignored_fields: dict[str, int] = field(default_factory=dict)  # field: rows that have it
     renamed_fields: dict[str, int] = field(default_factory=dict)
@@ -95,11 +110,24 @@ class Encoder:
         # The fingerprint covers the vocabulary; this shows what is put around plain text.
         return [self.template.fingerprint, self.tokenizer("a")["input_ids"], self.tokenizer.eos_token_id]
 
+    @cached_property
+    def writes_reasoning(self) -> bool:
+        """Whether the template has a place for `reasoning_content` (DeepSeek, Qwen3), by the text of its Jinja."""
+        return "reasoning_content" in self.template.jinja()
+
     def encode(self, contents: list[dict[str, Any]]) -> list[Encoded | BadRow]:
         """Encodings in the order of `contents`; rows that the template refuses come as BadRow."""
         texts = [i for i, content in enumerate(contents) if "text" in content]
         chats = [i for i, content in enumerate(contents) if "text" not in content]
         result: dict[int, Encoded | BadRow] = {}
+        for i in chats:
+            if any("reasoning_content" in m for m in contents[i]["messages"]) and not self.writes_reasoning:
+                result[i] = BadRow(
+                    "separate reasoning",
+                    f"the template {self.template.name} has no place for reasoning_content",
+                    "the reasoning inside content, as <think> text, or a template that writes it",
+                )
+        chats = [i for i in chats if i not in result]
         if texts:
             result.update(zip(texts, self._encode_texts([contents[i]["text"] for i in texts])))
         if chats:
@@ -134,7 +162,7 @@ class Encoder:
 def tokenize_rows(
     rows: Iterable[tuple[int, Record]],
     encoder: Encoder,
-    writer: TokenWriter,
+    writer: Sink,
     rules: Rules,
     progress: Progress | None = None,
 ) -> Report:
@@ -152,8 +180,8 @@ def tokenize_rows(
     source = iter(rows)
     while chunk := list(islice(source, CHUNK)):
         report.rows += len(chunk)
-        for number, origin, encoded in _encode_chunk(chunk, encoder, rules, report):
-            lengths += _place(number, origin, encoded, rules, writer, report)
+        for number, origin, encoded in encode_chunk(chunk, encoder, rules, report):
+            lengths += place(number, origin, encoded, rules, writer, report)
         if progress is not None:
             progress(report.rows)
     stats = TokenStatistics.of(np.array(lengths, np.int64))
@@ -170,13 +198,17 @@ def _refuse(error: BadRow, origin: Origin, rules: Rules, report: Report) -> None
     report.drop(error.kind, origin, error.reason)
 
 
-def _encode_chunk(
-    chunk: list[tuple[int, Record]], encoder: Encoder, rules: Rules, report: Report
+def encode_chunk(
+    chunk: Iterable[tuple[int, Record]], encoder: Encoder, rules: Rules, report: Report
 ) -> Iterator[tuple[int, Origin, Encoded]]:
+    """(row number, where it was read, its tokens) for the rows that can be read; `report` gets the others."""
     places: list[tuple[int, Origin]] = []
     contents: list[dict[str, Any]] = []
     for number, (row, origin) in chunk:
         try:
+            if isinstance(row, Omitted):
+                report.drop(OMITTED, origin, row.reason)
+                continue
             if isinstance(row, Unreadable):
                 raise BadRow("not readable", row.reason, "one row in the file's format")
             converted = convert_row(row, rules.columns)
@@ -196,6 +228,7 @@ def _encode_chunk(
 
 def _count(counts: dict[str, int], names: Iterable[str]) -> None:
     for name in names:
+        name = name if name in counts or len(counts) < NAMED_FIELDS else "(other fields)"
         counts[name] = counts.get(name, 0) + 1
 
 
@@ -213,13 +246,13 @@ def cut(ids: NDArray[Any], weights: NDArray[Any], max_length: int, strategy: str
     return []
 
 
-def _place(
-    number: int, origin: Origin, encoded: Encoded, rules: Rules, writer: TokenWriter, report: Report
-) -> list[int]:
+def place(number: int, origin: Origin, encoded: Encoded, rules: Rules, writer: Sink, report: Report) -> list[int]:
     """Write what remains of a row; returns the lengths of its samples."""
     ids = np.asarray(encoded.ids, np.int32)
     weights = np.asarray(encoded.weights, np.float16)
     report.shortest = min(report.shortest or len(ids), len(ids))
+    report.untrained_turns += encoded.untrained_turns
+    report.special_in_text += encoded.special_in_text
     pieces = cut(ids, weights, rules.max_length, rules.truncation_strategy)
     if not pieces:
         report.drop(TOO_LONG, origin, f"{len(ids)} tokens, --max_length {rules.max_length}")
@@ -227,7 +260,8 @@ def _place(
     trained = [piece for piece in pieces if piece[1][1:].any()]
     if not trained:
         where = f" within --max_length {rules.max_length}" if len(ids) > rules.max_length else ""
-        report.drop(UNTRAINED, origin, f"{len(ids)} tokens, none of them trained{where}")
+        rewritten = f"; the template rewrites {encoded.untrained_turns} answers" if encoded.untrained_turns else ""
+        report.drop(UNTRAINED, origin, f"{len(ids)} tokens, none of them trained{where}{rewritten}")
         return []
     report.kept += 1
     report.truncated += len(ids) > rules.max_length

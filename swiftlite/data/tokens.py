@@ -1,6 +1,5 @@
 """Tokenised rows as flat arrays: memory-mapped from disk, selected and joined without copying."""
 
-import fcntl
 import hashlib
 import math
 import os
@@ -12,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 DTYPES = {
     "ids": np.dtype(np.int32),  # every token, row after row
@@ -34,26 +33,22 @@ def _hash(ids: NDArray[np.int32]) -> int:
 
 
 class Shard:
-    """The arrays of one cache entry. Holds a shared lock on its folder, so that it is not evicted."""
+    """The arrays of one cache entry."""
 
-    def __init__(self, arrays: dict[str, NDArray[Any]], folder: Path | None = None, lock: Any = None) -> None:
+    def __init__(self, arrays: dict[str, NDArray[Any]], folder: Path | None = None) -> None:
         self.ids, self.weights, self.offsets = arrays["ids"], arrays["weights"], arrays["offsets"]
         self.trained, self.rows, self.hashes = arrays["trained"], arrays["rows"], arrays["hashes"]
         self.folder = folder
-        self._lock = lock
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Map the arrays of `folder`.
 
         Raises:
-            BlockingIOError: another process is removing the folder.
             OSError, ValueError: a file is missing or damaged.
         """
-        lock = (folder / "lock").open("rb")
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in DTYPES}
-        shard = cls(arrays, folder, lock)
+        shard = cls(arrays, folder)
         samples = len(shard.offsets) - 1
         whole = all(len(array) == samples for array in (shard.trained, shard.rows, shard.hashes))
         if not whole or not shard.offsets[-1] == len(shard.ids) == len(shard.weights):
@@ -91,7 +86,7 @@ class TokenizedDataset:
         return cls([shard], np.zeros(samples, np.int32), np.arange(samples))
 
     @classmethod
-    def from_rows(cls, rows: Sequence[tuple[Sequence[int], Sequence[float]]]) -> Self:
+    def from_rows(cls, rows: Sequence[tuple[ArrayLike, ArrayLike]]) -> Self:
         """A data set in memory from (ids, weights) pairs."""
         ids = [np.asarray(i, DTYPES["ids"]) for i, _ in rows]
         weights = [np.asarray(w, DTYPES["weights"]) for _, w in rows]
@@ -117,6 +112,12 @@ class TokenizedDataset:
         """The samples at `indices`, in that order; an index may come more than once."""
         indices = np.asarray(indices, dtype=np.int64)
         return TokenizedDataset(self._shards, self._shard_of[indices], self._item[indices])
+
+    def duplicates(self) -> int:
+        """Samples whose ids an earlier sample has too; a sample drawn several times over is one sample."""
+        places = (self._shard_of.astype(np.int64) << 40) | self._item
+        _, drawn = np.unique(places, return_index=True)
+        return len(drawn) - len(np.unique(self.hashes[drawn]))
 
     def _gather(self, values: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         out = np.empty(len(self._item), dtype)
@@ -151,7 +152,6 @@ class TokenWriter:
         }
         for name in self._streams:
             self._header(name)
-        (folder / "lock").touch()
 
     def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int) -> float:
         """Append one sample of source row `row`; returns its trained weight."""

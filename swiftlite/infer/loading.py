@@ -14,6 +14,7 @@ from swiftlite.models.load import load_config, load_model, load_tokenizer
 from swiftlite.models.new_tokens import fit_embedding
 from swiftlite.models.source import ModelSource, resolve_model
 from swiftlite.speed.attention import choose_attention
+from swiftlite.tuners.adapter import load_adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ def load_parts(config: InferConfig) -> Loaded:
         raise UserError(f"--merge_lora: {source.name} comes without an adapter to fold in; leave the flag away")
     model_config = load_config(source)
     attention, why = choose_attention(config.model.attn_impl, device, dtype, model_config)
-    tokenizer = load_tokenizer(source, model_config.vocab_size, notes)
+    tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
     model = load_model(source, model_config, DTYPES[dtype], device, attention)
     stop_ids = list(dict.fromkeys([*template.stop_token_ids, *_as_list(model.generation_config.eos_token_id)]))
@@ -81,13 +82,8 @@ def context_length(config: PretrainedConfig) -> int | None:
 
 
 def _with_adapter(base: PreTrainedModel, source: ModelSource, merge: bool) -> Any:
-    from peft import PeftModel
-
-    try:
-        model = PeftModel.from_pretrained(base, str(source.adapter))
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the adapter {source.adapter} does not fit on {source.name}: {reason}") from error
+    assert source.adapter is not None
+    model: Any = load_adapter(base, source.adapter, trainable=False)
     if not merge:
         return model
     kind = model.active_peft_config

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from swiftlite.config.errors import UserError
-from swiftlite.data.formats import EXPECTED, PAIRS, ROLES, TURN_LISTS, BadRow, convert_row
+from swiftlite.data.formats import PAIRS, TURN_LISTS, convert_row
 from swiftlite.data.readers import Origin, Record, Unreadable
 from swiftlite.data.registry import Source, resolve
 from swiftlite.data.selection import take
+from swiftlite.data.turns import ROLES
+from swiftlite.data.values import EXPECTED, BadRow
 
 _EXPECTED = (
     "messages or conversations, instruction, query, question or prompt, each with or without an answer "

@@ -10,6 +10,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from swiftlite.config.errors import UserError
 from swiftlite.models.dummy import build_dummy
 from swiftlite.models.families.nano import FOLDER as NANO_FOLDER
+from swiftlite.models.native import register_native
+from swiftlite.models.native.tokenizers import fetch_original_tokenizer, load_original_tokenizer
 from swiftlite.models.source import ModelSource
 
 _THREE_WAYS = (
@@ -24,6 +26,7 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     Raises:
         UserError: it cannot be found or read.
     """
+    register_native()
     if source.entry is not None and source.path is None and source.dummy_seed is not None:
         return AutoConfig.for_model(source.entry.architecture, **source.entry.shape)
     return _loaded(AutoConfig, source, source.location)
@@ -39,7 +42,7 @@ def load_tokenizer(source: ModelSource, vocab_size: int, notes: list[str]) -> Pr
     if source.tokenizer is None and (source.dummy_seed is not None and not _has_tokenizer(source)):
         location = str(NANO_FOLDER)
         notes.append("the model brings no tokenizer here: nano's is used (--tokenizer FOLDER names another)")
-    tokenizer = _loaded(AutoTokenizer, source, location)
+    tokenizer = _original_tokenizer(source, location) or _loaded(AutoTokenizer, source, location)
     highest = max(len(tokenizer), tokenizer.vocab_size)
     # Tokens that an earlier run added have their rows in its adapter; `fit_embedding` makes room for them.
     if highest > max(vocab_size, source.card.get("embedding_rows", 0)):
@@ -88,7 +91,15 @@ def _has_tokenizer(source: ModelSource) -> bool:
     return source.path is not None and any((source.path / n).is_file() for n in names)
 
 
+def _original_tokenizer(source: ModelSource, location: str) -> PreTrainedTokenizerBase | None:
+    folder = Path(location)
+    if not folder.is_dir():
+        folder = fetch_original_tokenizer(location, source.revision)
+    return load_original_tokenizer(folder) if folder else None
+
+
 def _loaded(auto: Any, source: ModelSource, location: str, **more: Any) -> Any:
+    register_native()
     local = Path(location).is_dir()
     if not local and source.revision:
         more["revision"] = source.revision

@@ -55,9 +55,11 @@ class SingleDevice:
         for optimizer in optimizers:
             self.scaler.unscale_(optimizer)
         norm = self._clip(parameters, max_norm)
+        # Clipping by a norm that is not finite spoils every gradient, so then no optimizer may step.
         for optimizer in optimizers:
             if self.scaler.is_enabled():
-                self.scaler.step(optimizer)
+                if torch.isfinite(norm):
+                    self.scaler.step(optimizer)
             elif _is_fused(optimizer):
                 # The fused kernel skips its update on the device: no wait for the host to see the norm.
                 optimizer.found_inf = (~torch.isfinite(norm)).float()  # pyrefly: ignore

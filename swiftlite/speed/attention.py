@@ -29,7 +29,7 @@ def choose_attention(
     if wanted == "flash" and usable:
         return "flash_attention_2", "flash-attn is installed"
     if wanted in ("auto", "flash") and not _has_sdpa(model):
-        return "eager", "this architecture's soft-capped attention has no fused kernel in PyTorch"
+        return "eager", "transformers has no fused attention for this architecture"
     if wanted == "flash":
         return (
             "sdpa",

@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from swiftlite.config.errors import UserError
 from swiftlite.parallel.strategy import SingleDevice
@@ -27,8 +28,31 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a run can go on from this folder."""
-    return (folder / STATE_FILE).is_file() and (folder / OPTIMIZER_FILE).is_file()
+    """Whether a run can go on from this folder: all is there, and no file is cut short."""
+    if not (folder / STATE_FILE).is_file() or not zipfile.is_zipfile(folder / OPTIMIZER_FILE):
+        return False
+    try:
+        json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, "pt"):
+                pass
+    except (ValueError, SafetensorError):
+        return False
+    return True
+
+
+def supersede_later(run: Path, checkpoint: Path) -> list[Path]:
+    """Moves aside what a run wrote after `checkpoint`, so that two histories do not mix; returns the new names."""
+    step = int(checkpoint.name.split("-")[1])
+    later = [p for p in checkpoints(run) if int(p.name.split("-")[1]) > step]
+    later += [run / "final"] if (run / "final").is_dir() else []
+    moved = []
+    for folder in later:
+        target = folder.with_name(f"{folder.name}.superseded")
+        if target.exists():
+            shutil.rmtree(target)
+        moved.append(folder.rename(target))
+    return moved
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -107,9 +131,15 @@ def load_training_state(
             scheduler.load_state_dict(saved)
     except (ValueError, KeyError) as error:
         raise UserError(f"--resume {folder}: its optimizer state does not fit this run: {error}") from error
+    state = TrainState(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+    if state.world_size != strategy.world.size:
+        raise UserError(
+            f"--resume {folder}: the run had {state.world_size} process(es), now there are {strategy.world.size}; "
+            f"start as many, or begin a new run from --model {folder}"
+        )
     strategy.load_state_dict(content["strategy"])
     load_random_state(folder, strategy)
-    return TrainState(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+    return state
 
 
 def save_random_state(folder: Path, strategy: SingleDevice) -> None:

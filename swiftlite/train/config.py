@@ -1,10 +1,12 @@
 """Settings of training: what the optimizer does, and when a run logs, evaluates and saves."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from swiftlite.chat.config import ChatConfig
-from swiftlite.config.command import CommandConfig
+from swiftlite.config.aliases import NAMES, Given
+from swiftlite.config.command import CommandConfig, Layer, read_recipe
 from swiftlite.config.errors import UserError
 from swiftlite.config.general import GeneralConfig
 from swiftlite.config.options import option
@@ -156,6 +158,26 @@ class SftConfig(CommandConfig):
     run: RunConfig
 
     @classmethod
+    def expand(cls, layers: list[Layer]) -> list[Layer]:
+        """A run that is gone on with brings its own settings; its run.yaml with a bare `--resume` names it."""
+        expanded = list(layers)
+        for i, layer in enumerate(layers):
+            for item in layer.given:
+                if NAMES.get(item.name, item.name) != "resume" or not isinstance(item.value, str):
+                    continue
+                path = Path(item.value).expanduser()
+                recipes = [Path(other.source) for other in layers if other.source.endswith("run.yaml")]
+                if item.value == "newest" and recipes:
+                    kept = [g for g in layer.given if g is not item]
+                    resume = Given("resume", str(recipes[0].parent), item.written)
+                    expanded[i] = Layer(layer.source, [*kept, resume])
+                elif not recipes and (path / "run.yaml").is_file():
+                    expanded.insert(0, read_recipe(path / "run.yaml"))
+                elif not recipes and (path.parent / "run.yaml").is_file():
+                    expanded.insert(0, read_recipe(path.parent / "run.yaml"))
+        return expanded
+
+    @classmethod
     def all_parts(cls) -> dict[str, type]:
         """The parts above, and those of tuners that plugins registered."""
         return cls.parts | tuner_parts()
@@ -165,7 +187,20 @@ class SftConfig(CommandConfig):
         check_tuner_name(self.tuner.sft_type)
         if not self.data.dataset:
             raise UserError("no data given: pass --dataset FILE_OR_NAME (try --dataset demo)")
+        if self.data.streaming and self.optim.max_steps < 0:
+            raise UserError("--streaming true needs --max_steps: nobody knows how many rows a stream has")
+        if self.run.resume == "":
+            raise UserError("--resume is empty: give a run folder, or no value for the newest run of this model")
         self._note_idle_settings()
+        self._make_absolute()
+
+    def _make_absolute(self) -> None:
+        """Names of files and folders hold wherever the recipe is run from."""
+        for part, name in ((self.data, "dataset"), (self.data, "val_dataset"), (self.model, "adapters")):
+            setattr(part, name, [_absolute(value, name) for value in getattr(part, name)])
+        for name in ("model", "tokenizer"):
+            if getattr(self.model, name) is not None:
+                setattr(self.model, name, _absolute(getattr(self.model, name), name))
 
     def _note_idle_settings(self) -> None:
         """Old command lines give LoRA's settings to full runs too; that is no error, but it is said."""
@@ -173,11 +208,23 @@ class SftConfig(CommandConfig):
         idle_part = "lora" if self.tuner.sft_type == "full" else "tuner" if self.tuner.sft_type == "lora" else None
         idle = [
             f"--{name}"
-            for name, source in self.sources.items()
+            for name, (_, source) in self.non_default().items()
             if options[name].part == idle_part and name != "sft_type" and not source.startswith("preset")
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")
+
+
+def _absolute(name: str, flag: str) -> str:
+    """The whole path of an existing file or folder, with its `#N`; any other name as it is."""
+    path, mark, count = name.rpartition("#")
+    if not mark or not count.isdigit():
+        path, mark, count = name, "", ""
+    try:
+        there = Path(path).expanduser()
+        return f"{there.resolve()}{mark}{count}" if there.exists() else name
+    except OSError as error:
+        raise UserError(f"--{flag}: '{name[:60]}...' is no name and no path: {error.strerror}") from None
 
 
 class CheckConfig(SftConfig):

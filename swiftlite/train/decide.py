@@ -10,6 +10,7 @@ from swiftlite.models.device import choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.speed.attention import choose_attention
 from swiftlite.train.config import SftConfig
+from swiftlite.train.optimizer import build_schedulers
 
 _ROWS_PER_STEP = 16
 _LEARNING_RATES = {"full": 1e-5}
@@ -28,6 +29,11 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     config.set("gradient_accumulation_steps", _accumulation(config, world))
     if config.optim.learning_rate is None:
         config.set("learning_rate", _LEARNING_RATES.get(config.tuner.sft_type, 1e-4))
+    if config.lora.lora_dtype == "auto":
+        config.set("lora_dtype", "fp32")
+    config.set("device", device.type)
+    # A schedule that cannot be made is known before anything is loaded.
+    build_schedulers(config.optim, [torch.optim.SGD([torch.zeros(1)], lr=1.0)], total_steps=10)
     if config.run.eval_steps is None:
         config.set("eval_steps", config.run.save_steps)
     if config.run.eval_batch_size is None:

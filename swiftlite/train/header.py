@@ -1,6 +1,8 @@
 """What a run says before it spends anything: settings, model, data, one example, steps."""
 
+import math
 import sys
+from typing import Any
 
 from torch import nn
 
@@ -19,7 +21,7 @@ def header_lines(config: SftConfig, notes: list[str], model: nn.Module, inputs: 
         *_settings(config),
         *notes,
         parameter_line(model),
-        *_data(inputs),
+        *_data(config, inputs),
         _steps(config, inputs, world_size),
     ]
 
@@ -31,16 +33,31 @@ def _settings(config: SftConfig) -> list[str]:
     return lines
 
 
-def _data(inputs: Inputs) -> list[str]:
-    data = inputs.data
-    color = sys.stdout.isatty()
+def source_lines(sources: list[dict[str, Any]]) -> list[str]:
+    """What became of the rows of each source of data.json."""
     lines = []
-    for source in data.report["sources"] + data.report["val_sources"]:
+    for source in sources:
         lines.append(
             f"{source['dataset']}: {source['rows']} rows read, {source['kept']} kept, {source['truncated']} "
             f"truncated; tokens {source['line']} (cache {source['cache']})"
         )
         lines += [f"  dropped {d['count']}: {kind}" for kind, d in source["dropped"].items()]
+        if source["untrained_turns"]:
+            lines.append(f"  {source['untrained_turns']} answers are not trained: the template rewrites earlier turns")
+        if source["special_in_text"]:
+            lines.append(f"  {source['special_in_text']} control tokens typed into texts are read as plain text")
+    return lines
+
+
+def _data(config: SftConfig, inputs: Inputs) -> list[str]:
+    data = inputs.data
+    color = sys.stdout.isatty()
+    lines = source_lines(data.report["sources"] + data.report["val_sources"] + data.report["mix_sources"])
+    if data.report["mix"]:
+        mix = data.report["mix"]
+        lines.append(f"mixed in: {mix['taken']} rows, {mix['ratio']:g} for each of the data set's own")
+        if mix["taken"] < mix["wanted"]:
+            lines.append(f"note: {mix['wanted']} rows were to be mixed in; there are no more than these")
     for split in ("train", "val"):
         part = data.report[split]
         if part:
@@ -49,6 +66,12 @@ def _data(inputs: Inputs) -> list[str]:
             )
     if data.report["in_train_and_val"]:
         lines.append(f"note: {data.report['in_train_and_val']} validation rows also stand in the training data")
+    if data.report["duplicates_in_train"]:
+        lines.append(f"note: {data.report['duplicates_in_train']} training rows repeat another one word for word")
+    if data.stream is not None:
+        lines.append("streaming: later rows are read while training; their counts come at the end, in data.json")
+        if data.val is None and config.data.split_dataset_ratio:
+            lines.append("note: no rows are held out of a stream; --val_dataset names some to evaluate on")
     length = len(data.train[0][0])
     shown = "the first row"
     if length > _SHOWN_TOKENS:
@@ -61,9 +84,12 @@ def _steps(config: SftConfig, inputs: Inputs, world_size: int) -> str:
     o = config.optim
     steps_per_epoch, total_steps = count_steps(config, inputs.data, world_size)
     rows = o.batch_size * (o.gradient_accumulation_steps or 1) * world_size
-    trained = inputs.data.train.trained.sum() / steps_per_epoch
+    # The mean over the epoch, whose last step is short; of a stream only the first rows are known.
+    mean_rows = rows if math.isinf(steps_per_epoch) else len(inputs.data.train) / steps_per_epoch
+    trained = inputs.data.train.trained.mean() * mean_rows
+    an_epoch = "streamed" if math.isinf(steps_per_epoch) else f"{steps_per_epoch} an epoch"
     return (
-        f"{total_steps} steps ({steps_per_epoch} an epoch) of {rows} rows: batch {o.batch_size} x "
+        f"{total_steps} steps ({an_epoch}) of {rows} rows: batch {o.batch_size} x "
         f"accumulation {o.gradient_accumulation_steps} x {world_size} device(s), about {trained:.0f} "
         f"trained tokens a step; learning rate {o.learning_rate:g}, {o.lr_scheduler_type}"
     )

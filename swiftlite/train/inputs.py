@@ -9,7 +9,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from swiftlite.chat.checks import check_encoding
 from swiftlite.chat.encoded import Encoded
 from swiftlite.chat.template import Template, choose_template
+from swiftlite.config.errors import UserError
 from swiftlite.data.loading import Data, load_data
+from swiftlite.infer.loading import context_length
 from swiftlite.models.load import load_config, load_tokenizer
 from swiftlite.models.new_tokens import add_tokens
 from swiftlite.models.source import ModelSource, resolve_model
@@ -39,14 +41,36 @@ def read_inputs(config: SftConfig, world: World, notes: list[str]) -> Inputs:
     """
     source = resolve_model(config.model, config.general.seed)
     model_config = load_config(source)
-    tokenizer = load_tokenizer(source, model_config.vocab_size, notes)
+    tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     new_tokens = add_tokens(tokenizer, config.model.add_tokens)
+    config.set("template_date", config.chat.day().isoformat())
     template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
     # Before the processes meet: tokenising may take longer than their patience with each other.
     data = load_data(config.data, template, tokenizer=tokenizer, progress=_say_progress, wait=world.local_rank > 0)
-    for row in range(min(_CHECKED_ROWS, len(data.train))):
+    # A row that was cut may well have lost its stop token; that is the cut's doing, not the template's.
+    whole = [i for i in range(min(_CHECKED_ROWS, len(data.train))) if data.train.lengths[i] < config.data.max_length]
+    for row in whole:
         check_encoding(template, encoded_row(data, row), tokenizer)
+    if config.run.early_stopping_patience and data.val is None:
+        raise UserError(
+            "--early_stopping_patience needs validation rows: pass --val_dataset, or a --split_dataset_ratio above 0"
+        )
+    _check_positions(model_config, data, notes)
+    config.set("template", template.name)
     return Inputs(source, model_config, tokenizer, template, data, new_tokens)
+
+
+def _check_positions(model_config: PretrainedConfig, data: Data, notes: list[str]) -> None:
+    """Rows beyond the positions a model was made for: impossible with learned positions, doubtful with others."""
+    reach = context_length(model_config)
+    longest = int(data.train.lengths.max())
+    if reach is None or longest <= reach:
+        return
+    if getattr(model_config.get_text_config(), "rope_parameters", None) is None:
+        raise UserError(
+            f"rows of up to {longest} tokens, but the model has only {reach} positions; pass --max_length {reach}"
+        )
+    notes.append(f"warning: rows of up to {longest} tokens; the model was made for {reach} positions")
 
 
 def encoded_row(data: Data, row: int, limit: int | None = None) -> Encoded:

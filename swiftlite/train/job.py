@@ -14,8 +14,9 @@ from swiftlite.measure.throughput import Meter
 from swiftlite.models.device import device_name
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.train.batches import Collator
-from swiftlite.train.checkpoint import load_training_state
+from swiftlite.train.checkpoint import load_training_state, supersede_later
 from swiftlite.train.config import SftConfig
+from swiftlite.train.header import source_lines
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
 from swiftlite.train.optimizer import build_optimizers, build_schedulers
@@ -47,15 +48,20 @@ def build_job(
     """
     data, tokenizer = inputs.data, inputs.tokenizer
     forward = strategy.wrap(model)
-    plan = epoch_planner(config, data, strategy.world.size)
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
     assert config.optim.learning_rate is not None
     groups = tuner.parameter_groups(model, config.optim.learning_rate, config.optim.weight_decay)
     optimizers = build_optimizers(config.optim, model, groups, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
-    state = load_training_state(checkpoint, optimizers, schedulers, strategy) if checkpoint else TrainState()
-    if state.step >= total_steps:
-        raise UserError(f"--resume {run.path}: it ended with step {state.step}; nothing is left to do")
+    if checkpoint:
+        state = load_training_state(checkpoint, optimizers, schedulers, strategy)
+        if state.step >= total_steps and (run.path / "final").is_dir():
+            raise UserError(f"--resume {run.path}: it ended with step {state.step}; nothing is left to do")
+        strategy.barrier()
+        if strategy.world.is_main:
+            supersede_later(run.path, checkpoint)
+    else:
+        state = TrainState(world_size=strategy.world.size)
     pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     reset_peak(strategy.device)
     return Job(
@@ -68,7 +74,8 @@ def build_job(
         schedulers=schedulers,
         train=Collator(data.train, config.data, pad_id, strategy.device),
         val=Collator(data.val, config.data, pad_id, strategy.device) if data.val else None,
-        plan=plan,
+        data=data,
+        plan=epoch_planner(config, data, strategy.world.size, state),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         save_weights=save_weights,
@@ -97,6 +104,8 @@ def run_job(job: Job) -> TrainResult:
         if job.strategy.world.is_main:
             run = RunFolder(job.run)
             run.write_json("metrics.json", metrics)
+            if job.data.stream is not None:
+                run.write_json("data.json", job.data.report_at_end())
             draw_plots(read_log(job.run / "log.jsonl"), job.run / "plots")
             job.say(_closing_lines(job, metrics, exit_code))
     finally:
@@ -131,6 +140,8 @@ def _closing_lines(job: Job, metrics: dict, exit_code: int) -> list[str]:
         f"{k.removeprefix('peak_').removesuffix('_gib')} {v:.2f} GiB" for k, v in metrics.items() if k.endswith("_gib")
     ]
     lines = ["; ".join([*rates, "peak memory: " + ", ".join(memory)])]
+    if job.data.stream is not None:
+        lines += source_lines(job.data.report_at_end()["sources"])
     if metrics["best_step"] is not None:
         lines.append(f"best eval loss {metrics['best_eval_loss']:.4f} at step {metrics['best_step']}")
     if exit_code == 0:

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from swiftlite.config.errors import UserError
+from swiftlite.data.loading import Data
 from swiftlite.data.sampler import EpochPlan
 from swiftlite.measure.memory import peak_memory
 from swiftlite.measure.throughput import Meter
 from swiftlite.parallel.strategy import SingleDevice
-from swiftlite.train.batches import Collator, StepBatches, stream
+from swiftlite.train.batches import Collator, Plan, StepBatches, stream
 from swiftlite.train.checkpoint import (
     delete_old,
     newest_checkpoint,
@@ -48,8 +49,9 @@ class Job:
     schedulers: list[torch.optim.lr_scheduler.LRScheduler]
     train: Collator
     val: Collator | None
-    plan: Callable[[int], EpochPlan]
-    steps_per_epoch: int
+    data: Data
+    plan: Callable[[int], Plan]
+    steps_per_epoch: float
     total_steps: int
     save_weights: Callable[[Path], None]
     saves_adapter: bool
@@ -94,10 +96,10 @@ class Loop:
                         state.epoch, state.cursor = state.epoch + 1, 0
                     if self._after_step(end_of_epoch):
                         return self._finish()
-                    if self._must_stop(stop):
-                        return self._stop(stop)
                     if state.step >= job.total_steps:
                         break
+                    if self._must_stop(stop):
+                        return self._stop(stop)
         return self._finish()
 
     def _rehearse(self) -> None:
@@ -131,6 +133,7 @@ class Loop:
         self._pending.append((total, norm.detach()))
         state.step += 1
         state.cursor += 1
+        state.position = batches.position
         state.samples += batches.samples
         state.tokens += batches.tokens
         state.trained += batches.trained

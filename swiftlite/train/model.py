@@ -1,19 +1,26 @@
 """The model of a run: base weights, the tuner on them, and what a checkpoint restores."""
 
+import dataclasses
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
 from swiftlite.train.config import SftConfig
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
+from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import make_tuner
 from swiftlite.tuners.tuner import Tuner
+
+# Shares of the logits that rounding stays well under.
+_ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+LORA_FLAGS = {f.name for f in dataclasses.fields(LoraOptions)}
 
 
 def load_trainable(
@@ -24,7 +31,12 @@ def load_trainable(
     source = inputs.source
     if checkpoint is not None:
         source = weights_of(source, checkpoint, tuner.saves_adapter)
-    base = load_model(source, inputs.model_config, DTYPES[config.model.dtype], device, config.model.attn_impl)
+    # What fp16 training updates must be fp32, and a checkpoint of such weights must not be rounded on its way in.
+    whole_in_fp32 = config.model.dtype == "fp16" and not tuner.saves_adapter
+    dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
+    base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
+    if config.data.padding_free:
+        check_isolation(base)
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
@@ -32,17 +44,44 @@ def load_trainable(
     else:
         model = tuner.load(base, source.adapter)
         if checkpoint is None:
-            notes.append(f"going on with the adapter {source.adapter}; its own rank and targets hold")
+            given = [f"--{n}" for n, s in config.sources.items() if n in LORA_FLAGS and not s.startswith("preset")]
+            idle = f" ({', '.join(given)}: no effect)" if given else ""
+            notes.append(f"going on with the adapter {source.adapter}; its own rank and targets hold{idle}")
     if config.optim.gradient_checkpointing:
         # transformers 5.23 gave it the new name; 5.17 has only the old one.
         name = "activation" if hasattr(base, "activation_checkpointing_enable") else "gradient"
         getattr(base, f"{name}_checkpointing_enable")({"use_reentrant": False})
-    if config.model.dtype == "fp16":
-        # A GradScaler needs gradients in fp32 to see their overflow.
+    if whole_in_fp32:
         for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.half()
+    if config.model.dtype == "bf16" and not tuner.saves_adapter:
+        notes.append(
+            "weights are trained in bf16 without an fp32 copy: changes smaller than about 1/256 of a weight are lost; "
+            "--dtype fp32 trains them in full precision"
+        )
     return model, tuner
+
+
+@torch.no_grad()
+def check_isolation(model: PreTrainedModel) -> None:
+    """Joins two short documents into one row and compares the second with itself alone.
+
+    Raises:
+        UserError: the model mixes them, because it does not start anew where positions do.
+    """
+    model.eval()
+    one, two = torch.arange(16, device=model.device).view(2, 8).unbind()
+    positions = torch.arange(8, device=model.device).repeat(2)[None]
+    try:
+        alone = model(two[None], use_cache=False).logits.float()
+        joined = model(torch.cat([one, two])[None], position_ids=positions, use_cache=False).logits[:, 8:].float()
+    except TypeError:
+        alone, joined = torch.ones(1), torch.zeros(1)
+    if (joined - alone).norm() > _ROUNDING[model.dtype] * alone.norm():
+        raise UserError(
+            f"--padding_free: {type(model).__name__} lets documents of one row see each other; leave the flag away"
+        )
 
 
 def _note_untouched(base: PreTrainedModel, config: SftConfig, inputs: Inputs, notes: list[str]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
+from swiftlite.config.errors import UserError
 from swiftlite.train.config import OptimConfig
 
 
@@ -33,18 +34,27 @@ def build_optimizers(
 def build_schedulers(
     config: OptimConfig, optimizers: list[torch.optim.Optimizer], total_steps: int
 ) -> list[torch.optim.lr_scheduler.LRScheduler]:
-    """One schedule per optimizer; warm-up in steps, or as a share of `total_steps` rounded up."""
+    """One schedule per optimizer; warm-up in steps, or as a share of `total_steps` rounded up.
+
+    Raises:
+        UserError: the schedule lacks a setting or does not know one.
+    """
     warmup = config.warmup_steps or -(-total_steps * config.warmup_ratio // 1)
-    return [
-        get_scheduler(
-            config.lr_scheduler_type,
-            optimizer,
-            num_warmup_steps=int(warmup),
-            num_training_steps=total_steps,
-            scheduler_specific_kwargs=dict(config.lr_scheduler_kwargs),
-        )
-        for optimizer in optimizers
-    ]
+    try:
+        return [
+            get_scheduler(
+                config.lr_scheduler_type,
+                optimizer,
+                num_warmup_steps=int(warmup),
+                num_training_steps=total_steps,
+                scheduler_specific_kwargs=dict(config.lr_scheduler_kwargs),
+            )
+            for optimizer in optimizers
+        ]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"--lr_scheduler_type {config.lr_scheduler_type} with --lr_scheduler_kwargs: {error}"
+        ) from error
 
 
 def _split_for_muon(model: nn.Module, groups: list[dict[str, Any]]) -> tuple[list[dict], list[dict]]:

@@ -1,4 +1,4 @@
-"""Before the first step: is there room for the checkpoints, and do one evaluation and one save work at all?"""
+"""Before the first step: sees that there is room for the checkpoints and that one can be written."""
 
 import shutil
 from collections.abc import Callable

@@ -47,7 +47,7 @@ class TerminalLog(Reporter):
     """A progress bar on a terminal; in a file or a pipe, one line per log record."""
 
     def __init__(self, first_step: int, total_steps: int):
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = Console(highlight=False, markup=False, soft_wrap=True)
         self.total_steps = total_steps
         self.progress: Progress | None = None
         if sys.stdout.isatty():
@@ -55,7 +55,7 @@ class TerminalLog(Reporter):
                 TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
                 BarColumn(bar_width=12),
                 TimeRemainingColumn(compact=True),
-                TextColumn("left  {task.fields[numbers]}"),
+                TextColumn("left  {task.fields[numbers]}", markup=False),
                 console=self.console,
             )
             self._task = self.progress.add_task("train", total=total_steps, completed=first_step, numbers="")

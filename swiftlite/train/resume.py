@@ -1,6 +1,7 @@
 """Going on with a run: its own settings hold, and only what cannot change the result may be given anew."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,18 @@ def _same_model(option: str, now: SftConfig, before: SftConfig) -> bool:
         return False
     seed = before.general.seed
     return resolve_model(now.model, seed).to_card() == resolve_model(before.model, seed).to_card()
+
+
+def check_same_data(run: Path, report: dict[str, Any]) -> None:
+    """Raises a UserError when the rows are not those that the run was started with."""
+    before = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    for kind in ("sources", "val_sources"):
+        for old, new in zip(before[kind], report[kind], strict=True):
+            if old.get("key") != new.get("key"):
+                raise UserError(
+                    f"--resume {run}: the rows of {new['dataset']} are not those the run was started with, so it "
+                    f"cannot go on exactly; put them back, or begin a new run from its checkpoint"
+                )
 
 
 def weights_of(source: ModelSource, checkpoint: Path, saves_adapter: bool) -> ModelSource:

@@ -25,6 +25,7 @@ class WeightsWriter:
     inputs: Inputs
 
     def __call__(self, folder: Path) -> None:
+        _make_valid(self.model.generation_config)
         # Its bar for writing shards would cut through ours.
         disable_progress_bar()
         self.tuner.save(self.model, folder)
@@ -54,3 +55,11 @@ class WeightsWriter:
         if settings.pad_token_id is None:
             settings.pad_token_id = self.inputs.tokenizer.pad_token_id
         settings.save_pretrained(folder)
+
+
+def _make_valid(settings: Any) -> None:
+    """Some released files give a temperature with greedy decoding, which transformers refuses to write."""
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        settings.do_sample = True

@@ -9,7 +9,7 @@ from swiftlite.train.inputs import read_inputs
 from swiftlite.train.job import build_job, run_job
 from swiftlite.train.model import load_trainable
 from swiftlite.train.result import TrainResult
-from swiftlite.train.resume import resume_run
+from swiftlite.train.resume import check_same_data, resume_run
 from swiftlite.train.run_folder import start_run
 from swiftlite.train.saving import WeightsWriter
 
@@ -26,6 +26,8 @@ def run_sft(config: SftConfig) -> TrainResult:
     device, notes = decide(config, world)
     make_repeatable(config)
     inputs = read_inputs(config, world, notes)
+    if run is not None:
+        check_same_data(run.path, inputs.data.report)
     decide_attention(config, device, inputs.model_config, notes)
 
     strategy = make_strategy(device, config.model.dtype, world)

@@ -14,7 +14,9 @@ class TrainState:
         window: losses of the steps since the last log line, so that the next line is exact after a resume.
         best_loss, best_step: the lowest eval loss and the step it was seen at.
         stale_evals: evaluations since then.
+        position: where a stream stands in its current pass: rows used up, and pieces of the row after them.
         bad_steps, bad_in_a_row: steps whose gradients were not finite.
+        world_size: processes of the run; another number would take other steps.
     """
 
     step: int = 0
@@ -30,6 +32,8 @@ class TrainState:
     stale_evals: int = 0
     bad_steps: int = 0
     bad_in_a_row: int = 0
+    world_size: int = 1
+    position: tuple[int, int] = (0, 0)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

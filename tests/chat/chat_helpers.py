@@ -1,5 +1,6 @@
 """Tokenizers and conversations for the chat tests: a tiny tokenizer trained here, real ones from disk."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ QWEN_SPLIT = (
 )
 
 
-def train_tokenizer(specials=SPECIALS, special_flag=True, **settings):
-    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, processors, trainers
+@cache
+def trained_backend():
+    """A small BPE tokenizer without special tokens, as JSON."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
     from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-    from transformers import PreTrainedTokenizerFast
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -36,12 +38,36 @@ def train_tokenizer(specials=SPECIALS, special_flag=True, **settings):
     backend.train_from_iterator(
         CORPUS, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False)
     )
+    return backend.to_str()
+
+
+def train_tokenizer(specials=SPECIALS, special_flag=True, **settings):
+    from tokenizers import AddedToken, Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer.from_str(trained_backend())
     backend.add_tokens([AddedToken(name, special=special_flag, normalized=False) for name in specials])
     settings = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"} | settings
     return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
 
 
+def spaced_tokenizer():
+    """A tiny tokenizer that, as sentencepiece ones do, puts a space before the first word of a text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    letters = sorted(set("".join(CORPUS)) | set("[]INST/"))
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=letters, show_progress=False)
+    backend.train_from_iterator(CORPUS, trainer)
+    backend.add_special_tokens(["<s>", "</s>"])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+
+
+@cache
 def load_shared(name):
+    """A real tokenizer, the same object each time: a test that changes it changes it back."""
     from transformers import AutoTokenizer
 
     path = SHARED / "tokenizers" / name

@@ -45,7 +45,7 @@ def test_a_name_beats_the_family(tiny):
 
 
 def test_an_unknown_name_gets_the_nearest_one(tiny):
-    with pytest.raises(UserError, match="did you mean chatml"):
+    with pytest.raises(UserError, match="did you mean chat"):
         choose_template(ChatConfig(template="chatlm"), tiny, None)
 
 
@@ -78,10 +78,40 @@ def test_the_flag_none_means_no_system_prompt():
     assert system.read("none") is None
 
 
-def test_system_none_is_refused_for_the_tokenizers_own_template(tiny):
+def test_system_none_leaves_a_template_alone_that_puts_none_in(tiny):
     tiny.chat_template = OWN
+    template = choose_template(ChatConfig(system=None), tiny, None)
+    assert template.render(talk("Hi")) == "<|im_start|>user\nHi<|im_end|>"
+    assert template.jinja() == OWN
+
+
+INJECTS = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind.<|im_end|>{% endif %}" + OWN
+
+
+def test_system_none_empties_the_prompt_a_template_puts_in(tiny):
+    tiny.chat_template = INJECTS
+    assert "Be kind." in choose_template(ChatConfig(), tiny, None).render(talk("Hi"))
+    template = choose_template(ChatConfig(system=None), tiny, None)
+    expected = "<|im_start|>system\n<|im_end|><|im_start|>user\nHi<|im_end|>"
+    assert template.render(talk("Hi")) == expected
+    assert tiny.apply_chat_template(talk("Hi"), chat_template=template.jinja(), tokenize=False) == expected
+
+
+def test_system_none_is_refused_where_an_empty_prompt_means_the_templates_own(tiny):
+    stubborn = "messages[0]['role'] != 'system' or not messages[0]['content']"
+    tiny.chat_template = INJECTS.replace("messages[0]['role'] != 'system'", stubborn)
     with pytest.raises(UserError, match="--system none"):
         choose_template(ChatConfig(system=None), tiny, None)
+
+
+def test_a_system_prompt_that_a_template_puts_in_is_noted(tiny):
+    tiny.chat_template = INJECTS
+    assert "system prompt of its own" in choose_template(ChatConfig(), tiny, None).notes[0]
+    assert choose_template(ChatConfig(template="qwen"), tiny, None).notes == [
+        "conversations without a system prompt get: You are a helpful assistant."
+    ]
+    tiny.chat_template = OWN
+    assert choose_template(ChatConfig(), tiny, None).notes == []
 
 
 def test_a_slow_tokenizer_is_refused():

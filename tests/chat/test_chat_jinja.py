@@ -31,7 +31,7 @@ BOS_LLAMA = (
 )
 
 
-def using(tokenizer, text, system=None):
+def using(tokenizer, text, system="auto"):
     tokenizer.chat_template = text
     return JinjaTemplate(tokenizer, system)
 
@@ -114,9 +114,10 @@ def test_a_token_that_straddles_the_header_is_not_trained(tiny):
     assert trained_text(tiny, encoded) == "hello<|im_end|>"
 
 
-def test_a_turn_that_changes_when_others_follow_is_refused(tiny):
-    with pytest.raises(UserError, match=r"message 2: .*earlier <think> text.*--template chatml"):
-        using(tiny, THINKING).encode(talk("a", "<think>x</think>one", "b", "two"))
+def test_an_answer_whose_thoughts_are_dropped_is_read_counted_and_not_trained(tiny):
+    encoded = using(tiny, THINKING).encode(talk("a", "<think>x</think>one", "b", "two", "c", "<think>y</think>three"))
+    assert trained_text(tiny, encoded) == "two<|im_end|><think>y</think>three<|im_end|>"
+    assert encoded.untrained_turns == 1
 
 
 def test_it_may_be_read_with_loss_false(tiny):
@@ -126,10 +127,18 @@ def test_it_may_be_read_with_loss_false(tiny):
     assert trained_text(tiny, encoded) == "<think>y</think>two<|im_end|>"
 
 
-def test_a_generation_prompt_that_the_turn_does_not_start_with_is_refused(tiny):
-    forced = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
-    with pytest.raises(UserError, match="not after its own generation prompt"):
-        using(tiny, forced).encode(talk("a", "one"))
+def test_an_answer_without_the_thought_its_generation_prompt_opens_starts_after_the_header(tiny):
+    forced = GENERATION_PROMPT.replace("assistant\n", "assistant\n<think>\n")
+    encoded = using(tiny, CHATML.replace(GENERATION_PROMPT, forced)).encode(
+        talk("a", "one", "b", "<think>\nx</think>two")
+    )
+    assert trained_text(tiny, encoded) == "one<|im_end|>x</think>two<|im_end|>"
+
+
+def test_a_generation_prompt_that_stands_nowhere_in_the_conversation_is_refused(tiny):
+    other = GENERATION_PROMPT.replace("assistant", "model")
+    with pytest.raises(UserError, match=r"message 2: .*not write this assistant turn after its own generation prompt"):
+        using(tiny, CHATML.replace(GENERATION_PROMPT, other)).encode(talk("a", "one"))
 
 
 def test_such_a_template_can_still_be_generated_with(tiny):
@@ -140,7 +149,7 @@ def test_such_a_template_can_still_be_generated_with(tiny):
 
 
 def test_an_assistant_turn_at_the_start_is_refused(tiny):
-    with pytest.raises(UserError, match="message 1 is an assistant turn"):
+    with pytest.raises(UserError, match=r"message 1 is an assistant turn"):
         using(tiny, CHATML).encode([{"role": "assistant", "content": "hi"}])
 
 
@@ -236,7 +245,6 @@ STOPS = {
     "llama.cpp/meta-llama-Llama-3.1-8B-Instruct": "<|eot_id|>",
     "llama.cpp/mistralai-Mistral-Nemo-Instruct-2407": "</s>",
 }
-UNSAFE = ["axolotl/qwen3", "llama.cpp/deepseek-ai-DeepSeek-R1-Distill-Llama-8B"]
 
 
 def with_real_template(name):
@@ -255,13 +263,6 @@ def test_real_templates_train_each_answer_and_its_stop_token(name):
     encoded = JinjaTemplate(tokenizer).encode(messages)
     assert encoded.ids == tokenizer.apply_chat_template(messages, return_dict=False)
     assert trained_text(tokenizer, encoded) == f"duo{STOPS[name]}quattuor{STOPS[name]}"
-
-
-@pytest.mark.parametrize("name", UNSAFE)
-def test_real_templates_that_rewrite_earlier_turns_are_refused(name):
-    template = JinjaTemplate(with_real_template(name))
-    with pytest.raises(UserError, match=r"message 2: .*differently"):
-        template.encode(talk("uno", "duo", "tria", "quattuor"))
 
 
 def test_minimind_multi_turn_is_masked_exactly():

@@ -201,15 +201,28 @@ def test_a_missing_special_token_is_named():
         ([], None, "no messages"),
         ([{"role": "assistant", "content": "hi"}], None, "message 1 has the role 'assistant'"),
         (talk("a", "b") + talk("c") + talk("d"), None, "message 4 has the role 'user'"),
-        ([*talk("a"), {"role": "tool", "content": "b"}], None, "message 2 has the role 'tool'"),
+        ([*talk("a"), {"role": "tool", "content": "b"}], None, "message 2 has the role 'user'"),
+        ([*talk("a"), {"role": "critic", "content": "b"}], None, "message 2 has the role 'critic'"),
         ([{"role": "user", "content": None}], None, "message 1: content is NoneType"),
-        (talk("a", "b"), [{"type": "function"}], "no form for tools"),
-        ([*talk("a"), {"role": "assistant", "content": "", "tool_calls": [{}]}], None, "tool_calls"),
+        ([*talk("a"), {"role": "assistant", "content": "", "tool_calls": [{}]}], None, "message 2: a tool call is"),
     ],
 )
 def test_what_chatml_cannot_write_is_refused(tiny, messages, tools, complaint):
     with pytest.raises(UserError, match=complaint):
         chatml(tiny).encode(messages, tools)
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "complaint"),
+    [
+        (talk("a", "b"), [{"type": "function"}], "no form for tools"),
+        ([*talk("a"), {"role": "assistant", "content": "", "tool_calls": [{}]}], None, "no form for tool_calls"),
+        ([*talk("a"), {"role": "tool", "content": "b"}], None, "message 2 has the role 'tool'"),
+    ],
+)
+def test_a_row_without_tools_refuses_them(tiny, messages, tools, complaint):
+    with pytest.raises(UserError, match=complaint):
+        chatml(tiny, tools=False).encode(messages, tools)
 
 
 def test_generation_after_an_assistant_turn_is_refused(tiny):

@@ -51,8 +51,6 @@ SPELLINGS = [
     (BASE + "--only_save_model true", "save_only_model", True),
     (BASE + "--evaluation_strategy epoch", "eval_strategy", "epoch"),
     (BASE + "--truncation_strategy truncation_left", "truncation_strategy", "left"),
-    (BASE + "--custom_register_path a.py", "plugin", ["a.py"]),
-    (BASE + "--external_plugins a.py", "plugin", ["a.py"]),
     (BASE + "--resume_from_checkpoint out/checkpoint-5", "resume", "out/checkpoint-5"),
     (BASE + "--optim adamw_torch", "optim", "adamw"),
     (BASE + "--gradient-checkpointing false", "gradient_checkpointing", False),
@@ -60,6 +58,13 @@ SPELLINGS = [
     (BASE + "--save_strategy no", "save_strategy", "no"),
     (BASE + "--report_to tensorboard", "report_to", ["tensorboard"]),
     (BASE + "--report_to none", "report_to", []),
+    (BASE + "--use_loss_scale true", "loss_scale", "react"),
+    (BASE + "--use_loss_scale false", "loss_scale", "default"),
+    (BASE + "--loss_scale none", "loss_scale", "default"),
+    (BASE + "--train_dataset_mix_ratio 2", "train_dataset_mix_ratio", 2.0),
+    (BASE + "--mix_ratio 0.5", "train_dataset_mix_ratio", 0.5),
+    (BASE + "--train_dataset_mix_ds ms-bench alpaca-en#5000", "train_dataset_mix_ds", ["ms-bench", "alpaca-en#5000"]),
+    (BASE + "--streaming true --max_steps 5", "streaming", True),
     (BASE + "--learning_rate=5e-5", "learning_rate", 5e-5),
     (BASE + '--columns {"a":"query"}'.replace('"', '\\"'), "columns", {"a": "query"}),
 ]
@@ -82,6 +87,9 @@ def test_a_spelling_becomes_our_setting(line, name, value):
         "--use_liger false",
         "--safe_serialization true",
         "--check_model false",
+        "--lazy_tokenize true",
+        "--streaming false",
+        "--train_dataset_mix_ratio 0",
         "--neftune_alpha 0",
     ],
 )
@@ -93,7 +101,6 @@ def test_what_asks_for_nothing_here_is_accepted(line):
     ("line", "flag"),
     [
         ("--quantization_bit 4", "--quantization_bit 4"),
-        ("--use_loss_scale true", "--use_loss_scale"),
         ("--deepspeed default-zero2", "--deepspeed default-zero2"),
         ("--packing true", "--packing true"),
         ("--neftune_alpha 15", "--neftune_alpha 15"),
@@ -103,6 +110,14 @@ def test_what_is_not_there_yet_parses_and_is_refused_by_name(line, flag):
     config = parse(BASE + line)
     with pytest.raises(UserError, match=re.escape(flag)):
         config.refuse_not_yet()
+
+
+@pytest.mark.parametrize("flag", ["--custom_register_path", "--external_plugins", "--plugin"])
+def test_a_plugin_in_any_spelling_is_run(tmp_path, flag):
+    file = tmp_path / f"{flag.strip('-')}.py"
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    assert parse(BASE + f"{flag} {file}").general.plugin == [str(file)]
+    assert (tmp_path / "ran").exists()
 
 
 def test_two_spellings_with_different_values_are_an_error():

@@ -24,6 +24,10 @@ class FakeTemplate:
     def __init__(self) -> None:
         self.rows_encoded = 0
 
+    def jinja(self) -> str:
+        """The text of its chat template; this one has no place for reasoning."""
+        return "{{ messages }}"
+
     def encode(self, messages: list[dict[str, Any]], tools: Any = None) -> Encoded:
         if any("REFUSE" in message["content"] for message in messages):
             raise UserError("the fake template does not like this text")

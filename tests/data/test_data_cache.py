@@ -2,13 +2,17 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from swiftlite.config.errors import UserError
 from swiftlite.data import cache as cache_module
-from swiftlite.data.cache import TokenCache, cache_key
+from swiftlite.data.cache import DECIDING_FILES, IN_USE_SECONDS, TokenCache, cache_key, code_version
 from swiftlite.data.tokens import TokenWriter
 
 GB = 1e9
@@ -72,17 +76,13 @@ def test_the_loser_of_a_race_takes_the_winner_s_entry(tmp_path):
     assert os.listdir(tmp_path) == ["k"]
 
 
-def build_three(tmp_path, held=()):
-    """Entries a, b, c of 1 MB each, used in that order; returns the shards of those held."""
+def build_three(tmp_path):
+    """Entries a, b, c of 1 MB each, used in that order, some hours ago."""
     cache = TokenCache(tmp_path, 1)
-    kept = []
     for age, key in enumerate("abc"):
-        shard, _ = cache.build(key, filler(tokens=1_000_000 // 6))
-        os.utime(tmp_path / key / "meta.json", (age, age))
-        if key in held:
-            kept.append(shard)
-        del shard
-    return kept
+        cache.build(key, filler(tokens=1_000_000 // 6))
+        used = time.time() - 2 * IN_USE_SECONDS + age
+        os.utime(tmp_path / key / "meta.json", (used, used))
 
 
 def test_the_least_recently_used_goes_first(tmp_path):
@@ -98,10 +98,33 @@ def test_a_hit_is_a_use(tmp_path):
     assert cache.prune() == ["b", "c"]
 
 
-def test_an_entry_in_use_stays(tmp_path):
-    held = build_three(tmp_path, held="a")
+def test_an_entry_used_within_the_hour_stays(tmp_path):
+    build_three(tmp_path)
+    TokenCache(tmp_path, 1).open("a")
     assert TokenCache(tmp_path, 0.5e6 / GB).prune() == ["b", "c"]
-    assert held[0].ids[-1] == 1
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_mapped_entry_outlives_its_removal(tmp_path):
+    """A run of more than an hour, while another one fills the cache."""
+    build_three(tmp_path)
+    shard, _ = TokenCache(tmp_path, 1).open("a")
+    os.utime(tmp_path / "a" / "meta.json", (1, 1))
+    assert "a" in TokenCache(tmp_path, 0.5e6 / GB).prune()
+    assert shard.ids.sum() == len(shard.ids) == 1_000_000 // 6
+
+
+def test_an_entry_that_the_system_holds_stays_whole(tmp_path, monkeypatch):
+    """Windows renames no folder with an open file in it."""
+    build_three(tmp_path)
+
+    def refuse(self, target):
+        raise PermissionError("in use")
+
+    monkeypatch.setattr("pathlib.Path.rename", refuse)
+    assert TokenCache(tmp_path, 0.5e6 / GB).prune() == []
+    assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+    assert TokenCache(tmp_path, 1).open("a") is not None
 
 
 def test_a_cache_smaller_than_the_data_still_serves_it(tmp_path):
@@ -110,7 +133,7 @@ def test_a_cache_smaller_than_the_data_still_serves_it(tmp_path):
 
 
 def test_what_a_crash_left_is_removed_after_a_day(tmp_path):
-    for name, age in ((".new-old", 100_000), (".new-fresh", 60)):
+    for name, age in ((".new-old", 100_000), (".old-old", 100_000), (".new-fresh", 60)):
         (tmp_path / name).mkdir()
         then = (tmp_path / name).stat().st_mtime - age
         os.utime(tmp_path / name, (then, then))
@@ -133,3 +156,38 @@ def test_the_key_depends_on_the_code(monkeypatch):
     before = cache_key({"a": 1})
     monkeypatch.setattr(cache_module, "code_version", lambda: "other")
     assert cache_key({"a": 1}) != before
+
+
+def test_every_file_that_decides_tokens_is_in_the_code_version(monkeypatch, tmp_path):
+    """A changed byte in any of them, the chat room's included, changes the version."""
+    package = tmp_path / "swiftlite"
+    for name in ("chat", "data"):
+        (package / name).mkdir(parents=True)
+        for path in (cache_module.PACKAGE / name).glob("*.py"):
+            (package / name / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(cache_module, "PACKAGE", package)
+    seen = {code_version()}
+    files = [path for pattern in DECIDING_FILES for path in package.glob(pattern)]
+    assert {"pieces.py", "jinja.py", "turns.py", "tokenize.py", "readers.py"} <= {path.name for path in files}
+    for count, path in enumerate(files, 2):
+        path.write_bytes(path.read_bytes() + b"#")
+        seen.add(code_version())
+        assert len(seen) == count, path
+
+
+def test_nothing_here_needs_posix(tmp_path):
+    """Windows has none of these modules; rows are read, cached and found again without them."""
+    rows = tmp_path / "a.jsonl"
+    rows.write_text('{"query": "a", "response": "b"}\n')
+    program = f"""
+import sys
+for name in ("fcntl", "resource", "termios", "grp", "pwd"): sys.modules[name] = None
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from conftest import FakeTemplate
+from swiftlite.data.config import DataConfig
+from swiftlite.data.loading import load_data
+config = DataConfig(dataset=[{str(rows)!r}], cache_dir={str(tmp_path / "cache")!r}, split_dataset_ratio=0)
+print([load_data(config, FakeTemplate()).report["sources"][0]["cache"] for _ in range(2)])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['miss', 'hit']"

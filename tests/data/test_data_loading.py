@@ -1,7 +1,6 @@
 """From flags to data sets: what is read, held out, reused and reported."""
 
 import json
-import random
 
 import pytest
 
@@ -34,7 +33,7 @@ def test_the_second_load_encodes_and_parses_nothing(config, write, qa, template,
     path = write("a.jsonl", qa(50))
     first = load_data(config(path), template)
     assert (template.rows_encoded, first.report["sources"][0]["cache"]) == (50, "miss")
-    monkeypatch.setattr("swiftlite.data.registry.read_file", None)
+    monkeypatch.setattr("swiftlite.data.sources.read_file", None)
     second = load_data(config(path), template)
     assert (template.rows_encoded, second.report["sources"][0]["cache"]) == (50, "hit")
     assert texts(second.train) == texts(first.train)
@@ -202,36 +201,95 @@ def test_the_demo_loads(config, template):
     assert len(load_data(config("demo"), template).train) > 100
 
 
-def mutate(line: bytes, rng: random.Random) -> bytes:
-    """One of the accidents that befall a line of JSON."""
-    at = rng.randrange(len(line))
-    return (
-        rng.choice(
-            [
-                line[:at],
-                line[:at] + bytes([rng.randrange(256)]) + line[at + 1 :],
-                line.replace(b"response", b"respons"),
-                line.replace(b'"query"', b'"response"'),
-                line.replace(b'"answer', b'["answer').replace(b'"}', b'"]}'),
-                b"[" + line + b"]",
-                b"null",
-                line + line,
-                line,
-            ]
-        )
-        .replace(b"\n", b" ")
-        .replace(b"\r", b" ")
+def test_mixing_adds_to_the_training_rows_alone(config, write, qa, template):
+    """ms-swift: int(ratio * training rows) rows of the other data; the validation rows stay what they are."""
+    own, other = (
+        write("a.jsonl", qa(20)),
+        write("b.jsonl", [{"query": "x", "response": f"mixed {i}"} for i in range(50)]),
     )
+    options = {"split_dataset_ratio": 0.25, "train_dataset_mix_ratio": 1.5, "train_dataset_mix_ds": [other]}
+    plain, mixed = (load_data(config(own, **o), template) for o in ({"split_dataset_ratio": 0.25}, options))
+    assert texts(mixed.val) == texts(plain.val)
+    assert texts(mixed.train)[:15] == texts(plain.train)
+    added = texts(mixed.train)[15:]
+    assert len(set(added)) == len(added) == int(1.5 * 15)
+    assert all(text.startswith("mixed") for text in added)
+    assert mixed.report["mix"] == {"ratio": 1.5, "wanted": 22, "taken": 22}
+    assert mixed.report["mix_sources"][0]["rows"] == 50
 
 
-def test_200_mutated_rows_are_kept_or_counted(config, write, qa, template):
-    rng = random.Random(0)
-    lines = [mutate(json.dumps(row).encode(), rng) for row in qa(200)]
-    path = write("a.jsonl", b"\n".join(lines) + b"\n")
-    source = load_data(config(path, on_bad_row="drop"), template).report["sources"][0]
-    dropped = sum(entry["count"] for entry in source["dropped"].values())
-    assert source["rows"] == sum(bool(line.strip()) for line in lines)
-    assert source["kept"] + dropped == source["rows"]
-    assert dropped > 50
-    with pytest.raises(UserError, match=r"a\.jsonl, line \d+: .*fix it or pass --on_bad_row drop"):
+def test_mixing_draws_the_same_rows_twice_and_others_with_another_seed(config, write, qa, template):
+    own, other = write("a.jsonl", qa(10)), write("b.jsonl", [{"query": "x", "response": f"m{i}"} for i in range(50)])
+    options = {"train_dataset_mix_ratio": 1, "train_dataset_mix_ds": [other]}
+    drawn = [texts(load_data(config(own, data_seed=s, **options), template).train)[10:] for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_fewer_rows_to_mix_than_asked_for_are_all_taken_and_reported(config, write, qa, template):
+    own, one, two = write("a.jsonl", qa(20)), write("b.jsonl", qa(3)), write("c.jsonl", qa(4))
+    options = {"train_dataset_mix_ratio": 2, "train_dataset_mix_ds": [one, two + "#2"]}
+    data = load_data(config(own, **options), template)
+    assert len(data.train) == 20 + 3 + 2
+    assert data.report["mix"] == {"ratio": 2, "wanted": 40, "taken": 5}
+
+
+def test_no_ratio_reads_no_other_data(config, write, qa, template):
+    data = load_data(config(write("a.jsonl", qa(2)), train_dataset_mix_ds=["nowhere"]), template)
+    assert (data.report["mix"], data.report["mix_sources"]) == (None, [])
+
+
+def test_duplicates_are_counted_and_repeats_on_request_are_not(config, write, qa, template):
+    twice = write("a.jsonl", [*qa(5), *qa(2)])
+    assert load_data(config(twice), template).report["duplicates_in_train"] == 2
+    # qa(5) is nothing but rows of the first file.
+    assert load_data(config(twice, write("b.jsonl", qa(5))), template).report["duplicates_in_train"] == 7
+    assert load_data(config(write("b.jsonl", qa(5)) + "#15"), template).report["duplicates_in_train"] == 0
+
+
+def test_validation_rows_that_are_training_rows_are_counted(config, write, qa, template):
+    data = load_data(config(write("a.jsonl", qa(5)), val_dataset=[write("b.jsonl", qa(8))]), template)
+    assert data.report["in_train_and_val"] == 5
+
+
+def cache_keys(config, path, *templates):
+    return [load_data(config(path), template).report["sources"][0]["key"] for template in templates]
+
+
+def test_everything_that_decides_tokens_is_in_the_cache_key(config, write, qa, monkeypatch):
+    """Tokenizer, template, system prompt and mask rule come as the template's fingerprint; then length, code ..."""
+    from swiftlite.chat.config import ChatConfig
+    from swiftlite.chat.template import choose_template
+
+    path, tokenizer = write("a.jsonl", qa(3)), nano_tokenizer()
+    base = choose_template(ChatConfig(template="chatml"), tokenizer, None)
+    grown = nano_tokenizer()
+    grown.add_tokens(["<new>"])
+    others = [
+        choose_template(ChatConfig(template="tokenizer"), tokenizer, None),
+        choose_template(ChatConfig(template="chatml", system="Be brief."), tokenizer, None),
+        choose_template(ChatConfig(template="chatml"), grown, None),
+        choose_template(ChatConfig(template="chatml", loss_scale="last_round"), tokenizer, None),
+    ]
+    keys = cache_keys(config, path, base, *others)
+    monkeypatch.setattr("swiftlite.data.cache.code_version", lambda: "another")
+    keys += cache_keys(config, path, base)
+    assert len(set(keys)) == len(keys) == 6
+    monkeypatch.undo()
+    assert cache_keys(config, path, base) == keys[:1]
+
+
+def nano_tokenizer():
+    from transformers import AutoTokenizer
+
+    from swiftlite.models.families.nano import FOLDER
+
+    return AutoTokenizer.from_pretrained(FOLDER)
+
+
+def test_reasoning_needs_a_template_that_writes_it(config, write, template, monkeypatch):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "r"}]
+    path = write("a.jsonl", [{"messages": turns}])
+    with pytest.raises(UserError, match=r"line 1: separate reasoning: the template fake has no place.*<think> text"):
         load_data(config(path), template)
+    monkeypatch.setattr(template, "jinja", lambda: "{{ message.reasoning_content }}")
+    assert len(load_data(config(path), template).train) == 1

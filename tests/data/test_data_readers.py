@@ -1,6 +1,7 @@
 """Files become rows with their lines, and a file that cannot be read is one clear sentence."""
 
 import csv
+import gzip
 import json
 
 import pytest
@@ -85,6 +86,19 @@ def test_csv_cell_beyond_the_csv_module_limit(write):
     assert rows(write("a.csv", f"text\n{long}\n")) == [{"text": long}]
 
 
+def test_a_quote_that_is_never_closed_does_not_swallow_the_file(write):
+    path = write("a.csv", 'query,response\na,b\n"c,d\n' + "e,f\n" * 100)
+    with pytest.raises(UserError, match=r"a\.csv, line 3: a quote is opened and never closed"):
+        records(path)
+
+
+def test_lines_that_a_stray_quote_swallows_are_named(write):
+    path = write("a.csv", 'query,response\n"a,b\nc,d\ne"x,f\ng,h\n')
+    broken, whole = rows(path)
+    assert "lines 2 to 4" in broken.reason
+    assert whole == {"query": "g", "response": "h"}
+
+
 def test_csv_with_a_column_twice(write):
     with pytest.raises(UserError, match="names a column twice"):
         records(write("a.csv", "text,text\na,b\n"))
@@ -97,6 +111,16 @@ def test_parquet(tmp_path):
     table = [{"messages": [{"role": "user", "content": "a"}]}, {"messages": None}]
     pq.write_table(pa.Table.from_pylist(table), tmp_path / "a.parquet")
     assert rows(tmp_path / "a.parquet") == table
+
+
+def test_nulls_that_parquet_adds_are_taken_away(tmp_path):
+    """Arrow gives each tool the fields of every tool; what another row has must not stand in this row's prompt."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tools = [[{"name": "f", "limit": 3}], [{"name": "g", "deep": {"x": [{"y": 1}]}}]]
+    pq.write_table(pa.Table.from_pylist([{"tools": tool} for tool in tools]), tmp_path / "a.parquet")
+    assert rows(tmp_path / "a.parquet") == [{"tools": tool} for tool in tools]
 
 
 def test_broken_parquet(write):
@@ -152,9 +176,26 @@ def test_missing_folder(tmp_path):
         find_files(tmp_path / "nowhere" / "a.jsonl")
 
 
-def test_unknown_suffix(write):
-    with pytest.raises(UserError, match=r"'\.gz'; expected one of \.json"):
-        find_files(write("a.jsonl.gz", b"x"))
+@pytest.mark.parametrize("name", ["a.md", "a", "a.parquet.gz", "a.gz", "a.md.gz"])
+def test_unknown_suffix(write, name):
+    with pytest.raises(UserError, match=r"expected one of \.json"):
+        find_files(write(name, b"x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl.gz", '{"text": "x"}\n'), ("a.json.gz", '[{"text": "x"}]'), ("a.csv.gz", "text\nx\n")],
+)
+def test_gzip(write, name, content):
+    path = write(name, gzip.compress(content.encode()))
+    assert rows(path) == [{"text": "x"}]
+
+
+def test_broken_gzip(write):
+    whole = gzip.compress(b'{"text": "x"}\n' * 1000)
+    for content in (b"no gzip", whole[:-20], whole[:20] + b"!" + whole[21:]):
+        with pytest.raises(UserError, match=r"a\.jsonl\.gz"):
+            records(write("a.jsonl.gz", content))
 
 
 def test_folder_is_read_in_the_order_of_names_without_hidden_files(write, tmp_path):

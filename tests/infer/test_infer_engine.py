@@ -103,7 +103,7 @@ def test_an_adapter_of_another_shape_is_refused(adapter, tmp_path):
     shutil.copytree(adapter, broken)
     settings = json.loads((broken / "adapter_config.json").read_text())
     (broken / "adapter_config.json").write_text(json.dumps(settings | {"r": 8}))
-    with pytest.raises(UserError, match="does not fit on nano"):
+    with pytest.raises(UserError, match="does not fit on this Qwen2ForCausalLM"):
         Engine.load(InferConfig(model=str(broken), device="cpu"))
 
 

@@ -69,7 +69,7 @@ def test_a_conversation_may_end_on_a_tools_answer(tmp_path):
     ]
     (prompt,), _ = read(tmp_path, {"messages": turns, "tools": [{"name": "clock"}]})
     assert [m["role"] for m in prompt.messages] == ["user", "assistant", "tool"]
-    assert prompt.tools == [{"name": "clock"}]
+    assert prompt.tools == [{"type": "function", "function": {"name": "clock"}}]
 
 
 def test_a_tool_call_is_a_reference_too(tmp_path):

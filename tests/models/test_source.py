@@ -5,7 +5,9 @@ import json
 import pytest
 
 from swiftlite.config.errors import UserError
+from swiftlite.models import registry
 from swiftlite.models.config import ModelConfig
+from swiftlite.models.registry import find_model
 from swiftlite.models.source import resolve_model
 
 
@@ -31,9 +33,11 @@ def test_a_registered_name_as_model_or_as_model_type():
     assert resolve(model="qwen2.5-7b-instruct") == resolve(model_type="qwen2.5-7b-instruct")
 
 
-def test_a_registered_shape_without_weights_says_how_to_go_on():
+def test_a_registered_shape_without_weights_says_how_to_go_on(monkeypatch):
+    find_model("nano")  # the built-in rows are there before one is added
+    monkeypatch.setitem(registry._MODELS, "shape-only", registry.ModelEntry("shape-only", "llama", {}))
     with pytest.raises(UserError, match="--weights dummy"):
-        resolve(model_type="qwen-7b-chat")
+        resolve(model_type="shape-only")
 
 
 def test_a_registered_name_with_a_folder_is_a_hint_to_its_template(tiny_model):

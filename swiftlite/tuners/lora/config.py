@@ -27,9 +27,7 @@ class LoraOptions:
     )
     use_rslora: bool = option(False, "scale by alpha / sqrt(r) (rsLoRA, arXiv 2312.03732)")
     use_dora: bool = option(False, "train magnitude and direction apart (DoRA, arXiv 2402.09353)")
-    init_lora_weights: str = option(
-        "true", "true, false, gaussian, pissa, pissa_niter_N, olora: how A and B start", rare=True
-    )
+    init_lora_weights: str = option("true", "true, false, gaussian, pissa, olora: how A and B start", rare=True)
     lora_lr_ratio: float | None = option(
         None, "learning rate of B over that of A (LoRA+, arXiv 2402.12354); 16 is usual"
     )
@@ -46,7 +44,10 @@ class LoraOptions:
         if not self.lora_target_modules and not self.target_regex:
             raise UserError("--lora_target_modules is empty: name modules, or ALL, DEFAULT or EMBEDDING")
         known = ("true", "false", "gaussian", "pissa", "olora")
-        if self.init_lora_weights.lower() not in known and not self.init_lora_weights.startswith("pissa_niter_"):
+        if self.init_lora_weights.startswith("pissa_niter_"):
             raise UserError(
-                f"--init_lora_weights: '{self.init_lora_weights}' is none of {', '.join(known)}, pissa_niter_N"
+                f"--init_lora_weights: {self.init_lora_weights} draws its start at random, so a saved adapter would "
+                f"not fit its base again; use pissa"
             )
+        if self.init_lora_weights.lower() not in known:
+            raise UserError(f"--init_lora_weights: '{self.init_lora_weights}' is none of {', '.join(known)}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
@@ -52,7 +53,7 @@ def modules_to_save(model: PreTrainedModel, names: list[str]) -> list[str] | Non
 def linear_names(model: PreTrainedModel) -> list[str]:
     """The shortest name suffixes that cover every linear layer but the head, and nothing else."""
     head = model.get_output_embeddings()
-    wanted = {n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
+    wanted = {n for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head}
     others = {n for n, _ in model.named_modules() if n} - wanted
     return sorted({_shortest_suffix(name, others) for name in wanted})
 

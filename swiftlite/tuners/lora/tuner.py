@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
+from swiftlite.tuners.adapter import load_adapter
 from swiftlite.tuners.lora.targets import modules_to_save, target_modules, token_rows
 from swiftlite.tuners.tuner import Tuner
 
@@ -33,6 +33,8 @@ class LoraTuner(Tuner):
                 lora_dropout=o.lora_dropout,
                 target_modules=target_modules(model, o.lora_target_modules, o.target_regex),
                 modules_to_save=modules_to_save(model, o.lora_modules_to_save),
+                # A tied head must go on being the embedding that is trained.
+                ensure_weight_tying=bool(o.lora_modules_to_save) and bool(model.config.tie_word_embeddings),
                 trainable_token_indices=token_rows(model, new_tokens),
                 bias=o.lora_bias,
                 use_rslora=o.use_rslora,
@@ -45,18 +47,25 @@ class LoraTuner(Tuner):
         return self._cast(wrapped)
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
-        return self._cast(PeftModel.from_pretrained(model, str(folder), is_trainable=True))
+        wrapped = self._cast(load_adapter(model, folder, trainable=True))
+        # Once more, now that the weights have their training precision: PEFT read them in the base's.
+        set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
+        return wrapped
 
     def save(self, model: nn.Module, folder: Path) -> None:
         # "auto" would look the base up on the hub to see whether its embedding was resized.
         model.save_pretrained(folder, save_embedding_layers=False)  # pyrefly: ignore
 
     def _cast(self, model: nn.Module) -> nn.Module:
-        if self.config.lora.lora_dtype != "auto":
-            dtype = DTYPES[self.config.lora.lora_dtype]
-            for parameter in model.parameters():
-                if parameter.requires_grad and parameter.dtype == torch.float32:
-                    parameter.data = parameter.data.to(dtype)
+        dtype = self.config.lora.lora_dtype
+        if self.config.model.dtype == "fp16":
+            # A GradScaler needs gradients in fp32 to see their overflow.
+            if dtype not in ("auto", "fp32"):
+                raise UserError(f"--lora_dtype {dtype}: under --dtype fp16 what is trained must be fp32; leave it away")
+            dtype = "fp32"
+        for parameter in model.parameters():
+            if parameter.requires_grad and dtype != "auto":
+                parameter.data = parameter.data.to(DTYPES[dtype])
         return model
 
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
