@@ -79,7 +79,7 @@ class JinjaTemplate:
         self._renderer, self.notes = _prepared(template, variables, system, day or date.today())
         written = self._renderer.tried([_ASKED, _SAID])
         with_tools = self._renderer.tried([_ASKED, _SAID], with_tools=True)
-        self._tools_left_out = written == with_tools
+        self._tools_left_out = written != "" and written == with_tools
         added = [token.content for token in backend_of(tokenizer).get_added_tokens_decoder().values()]
         self._control = control_tokens(tokenizer, {token for token in added if token in with_tools})
         self._backends = Backends(tokenizer, self._control)
@@ -136,6 +136,10 @@ class JinjaTemplate:
     def _render(
         self, messages: list[dict[str, Any]], tools: Any, for_generation: bool = False
     ) -> tuple[str, list[tuple[int, int]]]:
+        if tools and self._tools_left_out:
+            raise UserError(
+                "the tokenizer's chat template leaves tools out: take them out of the data, or choose another --template"
+            )
         text, tags = self._renderer.render(messages, tools, for_generation, tags=self._renderer.tagged)
         if not for_generation and messages[-1].get("role") == "assistant":
             text += self._closing
@@ -162,7 +166,7 @@ class JinjaTemplate:
     def _row(self, messages: list[dict[str, Any]], tools: Any) -> Row:
         text, tags = self._render(messages, tools)
         layout = self._checked(text, messages, tools)
-        self._refuse_left_out(layout, messages, tools)
+        _refuse_left_out(layout, messages)
         trained = trained_turns(messages, self._loss_scale)
         whole = [i for i in trained if layout.whole(i)]
         spans: list[Span] = []
@@ -175,20 +179,6 @@ class JinjaTemplate:
             spans += self._answer(layout, tags, messages, tools, i)
         typed = sum(fragment.control for fragment in layout.fragments)
         return Row(text, spans, layout.control(), len(trained) - len(whole), typed)
-
-    def _refuse_left_out(self, layout: Layout, messages: list[dict[str, Any]], tools: Any) -> None:
-        """What the model should read before it answers must be there."""
-        if tools and self._tools_left_out:
-            raise UserError(
-                "the tokenizer's chat template leaves tools out: take them out of the row, or another model"
-            )
-        for i in sorted(layout.missing):
-            role = messages[i].get("role")
-            if role != "assistant":
-                raise UserError(
-                    f"message {i + 1}: the tokenizer's chat template leaves text of this {role} turn out: take the "
-                    "turn out of the row, or choose another --template"
-                )
 
     def _answer(
         self, layout: Layout, tags: list[tuple[int, int]], messages: list[dict[str, Any]], tools: Any, turn: int
@@ -228,14 +218,27 @@ class JinjaTemplate:
     def _find_stops(self, eos: int | None) -> list[int]:
         """The special token that ends a trained turn, then EOS."""
         stops = [eos]
+        messages = [_ASKED, _SAID]
         try:
-            row = self._row([_ASKED, _SAID], None)
+            text, tags = self._render(messages, None)
+            spans = self._answer(self._checked(text, messages, None), tags, messages, None, 1)
         except UserError:
             # Such a template can still be generated with; encoding for training says what is wrong.
-            row = Row("", [], [], 0, 0)
-        end = max((span.end for span in row.spans if span.weight), default=0)
-        stops[:0] = [number for name, number in self._control.items() if row.text.endswith(name, 0, end)]
+            text, spans = "", []
+        end = max((span.end for span in spans), default=0)
+        stops[:0] = [number for name, number in self._control.items() if text.endswith(name, 0, end)]
         return list(dict.fromkeys(i for i in stops if i is not None))
+
+
+def _refuse_left_out(layout: Layout, messages: list[dict[str, Any]]) -> None:
+    """What the model should read before it answers must be there."""
+    for i in sorted(layout.missing):
+        role = messages[i].get("role")
+        if role != "assistant":
+            raise UserError(
+                f"message {i + 1}: the tokenizer's chat template leaves text of this {role} turn out: take the turn "
+                "out of the row, or choose another --template"
+            )
 
 
 def _one_template(tokenizer: Any) -> str:

@@ -10,7 +10,7 @@ from swiftlite.chat.template import Template, choose_template
 from swiftlite.config.errors import UserError
 from swiftlite.infer.config import InferConfig
 from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
-from swiftlite.models.load import load_config, load_model, load_tokenizer
+from swiftlite.models.load import load_config, load_model, load_tokenizer, template_of
 from swiftlite.models.new_tokens import fit_embedding
 from swiftlite.models.source import ModelSource, resolve_model
 from swiftlite.speed.attention import choose_attention
@@ -50,7 +50,9 @@ def load_parts(config: InferConfig) -> Loaded:
     model_config = load_config(source)
     attention, why = choose_attention(config.model.attn_impl, device, dtype, model_config)
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
-    template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
+    template = choose_template(
+        source.chat_settings(config.chat), tokenizer, template_of(source, model_config, tokenizer)
+    )
     model = load_model(source, model_config, DTYPES[dtype], device, attention)
     stop_ids = list(dict.fromkeys([*template.stop_token_ids, *_as_list(model.generation_config.eos_token_id)]))
     # `generate` fills what a request leaves open from here: a checkpoint's own sampling settings stay out of it.

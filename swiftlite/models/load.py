@@ -12,6 +12,7 @@ from swiftlite.models.dummy import build_dummy
 from swiftlite.models.families.nano import FOLDER as NANO_FOLDER
 from swiftlite.models.native import register_native
 from swiftlite.models.native.tokenizers import fetch_original_tokenizer, load_original_tokenizer
+from swiftlite.models.registry import find_family
 from swiftlite.models.source import ModelSource
 
 _THREE_WAYS = (
@@ -51,6 +52,15 @@ def load_tokenizer(source: ModelSource, vocab_size: int, notes: list[str]) -> Pr
             f"pass the matching one with --tokenizer FOLDER"
         )
     return tokenizer
+
+
+def template_of(source: ModelSource, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The registered template of this model: its row's or its checkpoint's, else its family's where the tokenizer
+    brings no Jinja template; None: the tokenizer's own."""
+    family = find_family(config.model_type)
+    if source.template is not None or tokenizer.chat_template or family is None:
+        return source.template
+    return family.template
 
 
 def load_model(

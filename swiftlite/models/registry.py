@@ -16,6 +16,8 @@ class Family:
 
     architecture: str
     default_targets: tuple[str, ...]
+    # The registered template of its chat models, for folders that bring no Jinja template of their own.
+    template: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from swiftlite.chat.template import Template, choose_template
 from swiftlite.config.errors import UserError
 from swiftlite.data.loading import Data, load_data
 from swiftlite.infer.loading import context_length
-from swiftlite.models.load import load_config, load_tokenizer
+from swiftlite.models.load import load_config, load_tokenizer, template_of
 from swiftlite.models.new_tokens import add_tokens
 from swiftlite.models.source import ModelSource, resolve_model
 from swiftlite.parallel.launch import World
@@ -44,7 +44,9 @@ def read_inputs(config: SftConfig, world: World, notes: list[str]) -> Inputs:
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     new_tokens = add_tokens(tokenizer, config.model.add_tokens)
     config.set("template_date", config.chat.day().isoformat())
-    template = choose_template(source.chat_settings(config.chat), tokenizer, source.template)
+    template = choose_template(
+        source.chat_settings(config.chat), tokenizer, template_of(source, model_config, tokenizer)
+    )
     # Before the processes meet: tokenising may take longer than their patience with each other.
     data = load_data(config.data, template, tokenizer=tokenizer, progress=_say_progress, wait=world.local_rank > 0)
     # A row that was cut may well have lost its stop token; that is the cut's doing, not the template's.

@@ -108,6 +108,12 @@ def test_the_fingerprint_follows_it(make):
     assert len({make(rule).fingerprint for rule in ("default", "last_round", "all", "react")}) == 4
 
 
+@pytest.mark.parametrize("rule", ["last_round", "all", "react"])
+def test_the_stop_tokens_do_not_follow_it(make, tiny, rule):
+    tiny.eos_token = "<|endoftext|>"
+    assert make(rule).stop_token_ids == tiny.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+
+
 def test_prompts_to_answer_have_no_weight(make):
     assert set(make("all").encode(talk("a"), for_generation=True).weights) == {0.0}
 

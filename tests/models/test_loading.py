@@ -79,3 +79,18 @@ def test_every_registered_shape_keeps_its_rope_base(name):
     entry = find_model(name)
     config = load_config(ModelSource(name, entry, dummy_seed=0))
     assert config.rope_parameters["rope_theta"] == entry.shape["rope_theta"]
+
+
+def test_a_family_names_the_template_of_a_folder_without_one(tmp_path):
+    from transformers import AutoTokenizer
+
+    from swiftlite.models.families.nano import FOLDER
+    from swiftlite.models.load import template_of
+
+    source = ModelSource("q", find_model("qwen-7b-chat"), dummy_seed=0)
+    config = load_config(source)
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    bare = ModelSource("q", path=tmp_path)
+    assert template_of(bare, config, tokenizer) is None, "nano's tokenizer brings its own"
+    tokenizer.chat_template = None
+    assert template_of(bare, config, tokenizer) == "qwen"

@@ -2,7 +2,7 @@
 
 from swiftlite.models.registry import Family, ModelEntry, register_family, register_model
 
-register_family(Family("baichuan", default_targets=("W_pack",)))
+register_family(Family("baichuan", default_targets=("W_pack",), template="baichuan"))
 
 _7B = {
     "hidden_size": 4096,

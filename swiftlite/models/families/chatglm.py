@@ -2,7 +2,7 @@
 
 from swiftlite.models.registry import Family, ModelEntry, register_family, register_model
 
-register_family(Family("chatglm", default_targets=("query_key_value",)))
+register_family(Family("chatglm", default_targets=("query_key_value",), template="chatglm3"))
 
 _SHAPE = {
     "hidden_size": 4096,

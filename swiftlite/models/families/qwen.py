@@ -2,7 +2,7 @@
 
 from swiftlite.models.registry import Family, ModelEntry, register_family, register_model
 
-register_family(Family("qwen", default_targets=("c_attn",)))
+register_family(Family("qwen", default_targets=("c_attn",), template="qwen"))
 
 
 def _shape(hidden: int, layers: int, heads: int, ffn: int, vocab: int, trained: int, longest: int) -> dict:
