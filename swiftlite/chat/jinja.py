@@ -138,7 +138,7 @@ class JinjaTemplate:
     ) -> tuple[str, list[tuple[int, int]]]:
         if tools and self._tools_left_out:
             raise UserError(
-                "the tokenizer's chat template leaves tools out: take them out of the data, or choose another --template"
+                "the tokenizer's chat template leaves tools out: take them out of the data or choose another --template"
             )
         text, tags = self._renderer.render(messages, tools, for_generation, tags=self._renderer.tagged)
         if not for_generation and messages[-1].get("role") == "assistant":

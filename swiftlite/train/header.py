@@ -72,6 +72,7 @@ def _data(config: SftConfig, inputs: Inputs) -> list[str]:
         lines.append("streaming: later rows are read while training; their counts come at the end, in data.json")
         if data.val is None and config.data.split_dataset_ratio:
             lines.append("note: no rows are held out of a stream; --val_dataset names some to evaluate on")
+    lines += [f"template: {note}" for note in inputs.template.notes]
     length = len(data.train[0][0])
     shown = "the first row"
     if length > _SHOWN_TOKENS:
