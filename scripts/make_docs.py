@@ -7,6 +7,7 @@ from pathlib import Path
 
 from swiftlite.cli import COMMANDS
 from swiftlite.config.help import flags_markdown
+from swiftlite.models.registry import find_model, model_names
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -19,7 +20,8 @@ def pages() -> dict[str, str]:
         module, cls = command.config.split(":")
         configs[name] = getattr(importlib.import_module(module), cls)
     models = (DOCS / "models.md").read_text(encoding="utf-8")
-    return {"flags.md": flags_markdown(configs), "models.md": between("templates", models, templates_table())}
+    models = between("models", between("templates", models, templates_table()), models_table())
+    return {"flags.md": flags_markdown(configs), "models.md": models}
 
 
 def between(name: str, page: str, content: str) -> str:
@@ -27,6 +29,16 @@ def between(name: str, page: str, content: str) -> str:
     start, end = f"<!-- {name}:start -->\n", f"<!-- {name}:end -->"
     before, rest = page.split(start)
     return before + start + content + end + rest.split(end)[1]
+
+
+def models_table() -> str:
+    """The registry: what each name is, the template it was trained with, and where its weights are."""
+    lines = ["| name | architecture | template | Hugging Face | ModelScope |", "|---" * 5 + "|"]
+    for entry in map(find_model, model_names()):
+        template = f"`{entry.template}`" if entry.template else "its own Jinja"
+        places = [entry.hf or "in the package", entry.ms or ""]
+        lines.append("| " + " | ".join([f"`{entry.name}`", entry.architecture, template, *places]) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def templates_table() -> str:

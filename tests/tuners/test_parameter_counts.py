@@ -61,6 +61,19 @@ def test_lora_trains_exactly_what_its_formula_says(settings, expected):
     assert trainable("qwen1half-7b-chat", **settings) == (expected, 7_721_324_544)
 
 
+# 32 layers of h 4096 with 4 key/value heads of 128; 60 layers of h 7168 with 8.
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("yi-6b-chat", 32 * 8 * (2 * 4096 + 2 * (4096 + 512))),
+        ("yi-34b-chat", 60 * 8 * (2 * 7168 + 2 * (7168 + 1024))),
+    ],
+)
+def test_default_targets_of_yi(name, expected):
+    assert expected in (4_456_448, 14_745_600), "the research's counts"
+    assert trainable(name, lora_target_modules="DEFAULT")[0] == expected
+
+
 def test_llama3_default_targets_are_those_of_the_seeds_unsloth_row():
     assert trainable("llama3-8b-instruct", lora_target_modules="DEFAULT")[0] == 4_718_592
 
