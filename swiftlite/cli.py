@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import warnings
 from dataclasses import dataclass
 
 from swiftlite import __version__
@@ -108,6 +109,8 @@ def _run_command(command: Command, argv: list[str]) -> int:
         print(config.to_yaml())
         return 0
     config.refuse_not_yet()
+    # What transformers deprecates inside itself is nothing a user could mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     result = _load(command.run)(config)
     return getattr(result, "exit_code", 0)
 

@@ -175,6 +175,8 @@ class SftConfig(CommandConfig):
                     expanded.insert(0, read_recipe(path / "run.yaml"))
                 elif not recipes and (path.parent / "run.yaml").is_file():
                     expanded.insert(0, read_recipe(path.parent / "run.yaml"))
+                elif not recipes and item.value not in ("newest", ""):
+                    raise UserError(f"--resume {item.value}: neither a run folder nor one of its checkpoints")
         return expanded
 
     @classmethod

@@ -97,6 +97,11 @@ def test_an_empty_resume_is_refused(tiny_model):
         SftConfig(model=str(tiny_model), dataset="demo", resume="")
 
 
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert main(["sft", "--resume", str(tmp_path)]) == 1
+    assert "neither a run folder" in capsys.readouterr().err
+
+
 def test_early_stopping_without_validation_rows_is_refused(tiny_model, tiny_data, tmp_path):
     config = SftConfig(
         model=str(tiny_model), dataset=str(tiny_data), split_dataset_ratio=0, early_stopping_patience=1,
