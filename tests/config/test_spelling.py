@@ -51,7 +51,7 @@ SPELLINGS = [
     (BASE + "--only_save_model true", "save_only_model", True),
     (BASE + "--evaluation_strategy epoch", "eval_strategy", "epoch"),
     (BASE + "--truncation_strategy truncation_left", "truncation_strategy", "left"),
-    (BASE + "--resume_from_checkpoint out/checkpoint-5", "resume", "out/checkpoint-5"),
+    (BASE + "--resume_from_checkpoint newest", "resume", "newest"),
     (BASE + "--optim adamw_torch", "optim", "adamw"),
     (BASE + "--gradient-checkpointing false", "gradient_checkpointing", False),
     (BASE + "--deterministic", "deterministic", True),
