@@ -9,7 +9,7 @@ from swiftlite.config.aliases import NAMES, Given
 from swiftlite.config.command import CommandConfig, Layer, read_recipe
 from swiftlite.config.errors import UserError
 from swiftlite.config.general import GeneralConfig
-from swiftlite.config.options import option
+from swiftlite.config.options import NONE_WORDS, option
 from swiftlite.data.config import DataConfig
 from swiftlite.models.config import ModelConfig
 from swiftlite.tuners.config import TunerConfig
@@ -160,24 +160,19 @@ class SftConfig(CommandConfig):
     @classmethod
     def expand(cls, layers: list[Layer]) -> list[Layer]:
         """A run that is gone on with brings its own settings; its run.yaml with a bare `--resume` names it."""
-        expanded = list(layers)
-        for i, layer in enumerate(layers):
-            for item in layer.given:
-                if NAMES.get(item.name, item.name) != "resume" or not isinstance(item.value, str):
-                    continue
-                path = Path(item.value).expanduser()
-                recipes = [Path(other.source) for other in layers if other.source.endswith("run.yaml")]
-                if item.value == "newest" and recipes:
-                    kept = [g for g in layer.given if g is not item]
-                    resume = Given("resume", str(recipes[0].parent), item.written)
-                    expanded[i] = Layer(layer.source, [*kept, resume])
-                elif not recipes and (path / "run.yaml").is_file():
-                    expanded.insert(0, read_recipe(path / "run.yaml"))
-                elif not recipes and (path.parent / "run.yaml").is_file():
-                    expanded.insert(0, read_recipe(path.parent / "run.yaml"))
-                elif not recipes and item.value not in ("newest", ""):
-                    raise UserError(f"--resume {item.value}: neither a run folder nor one of its checkpoints")
-        return expanded
+        given = [g for layer in layers for g in layer.given if NAMES.get(g.name, g.name) == "resume" and g.value]
+        if not given or str(given[-1].value).lower() in NONE_WORDS:
+            return layers
+        resume, recipes = given[-1], [Path(r.source) for r in layers if r.source.endswith("run.yaml")]
+        if resume.value == "newest":
+            named = [Layer("flag", [Given("resume", str(recipe.parent), resume.written)]) for recipe in recipes]
+            return [*layers, *named]
+        if recipes:
+            return layers
+        run = run_of(Path(resume.value).expanduser())
+        if run is None:
+            raise UserError(f"--resume {resume.value}: neither a run folder nor one of its checkpoints")
+        return [read_recipe(run / "run.yaml"), *layers]
 
     @classmethod
     def all_parts(cls) -> dict[str, type]:
@@ -215,6 +210,11 @@ class SftConfig(CommandConfig):
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")
+
+
+def run_of(path: Path) -> Path | None:
+    """The run folder that `path` is, or that it is a checkpoint of."""
+    return next((p for p in (path, path.parent) if (p / "run.yaml").is_file()), None)
 
 
 def _absolute(name: str, flag: str) -> str:

@@ -10,7 +10,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.measure.environment import environment_stamp
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.train.checkpoint import is_complete, newest_checkpoint
-from swiftlite.train.config import SftConfig
+from swiftlite.train.config import SftConfig, run_of
 
 _VERSION = re.compile(r"v(\d+)-")
 
@@ -61,16 +61,15 @@ class RunFolder:
             if not runs:
                 raise UserError(f"--resume: no run with a checkpoint in {parent}; name one: --resume RUN_FOLDER")
             path = max(runs, key=lambda p: (p / "run.yaml").stat().st_mtime)
-        if (path / "run.yaml").is_file():
-            checkpoint = newest_checkpoint(path)
-            if checkpoint is None:
-                raise UserError(f"--resume {path}: this run has no complete checkpoint; start it anew")
-            return cls(path), checkpoint
-        if (path.parent / "run.yaml").is_file():
-            if not is_complete(path):
-                raise UserError(f"--resume {path}: not a complete checkpoint that can be resumed")
-            return cls(path.parent), path
-        raise UserError(f"--resume {resume}: neither a run folder nor one of its checkpoints")
+        run = run_of(path)
+        if run is None:
+            raise UserError(f"--resume {resume}: neither a run folder nor one of its checkpoints")
+        checkpoint = newest_checkpoint(run) if run == path else path
+        if checkpoint is None:
+            raise UserError(f"--resume {path}: this run has no complete checkpoint; start it anew")
+        if not is_complete(checkpoint):
+            raise UserError(f"--resume {path}: not a complete checkpoint that can be resumed")
+        return cls(run), checkpoint
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes `NAME`, all of it or nothing."""

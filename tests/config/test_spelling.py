@@ -52,6 +52,7 @@ SPELLINGS = [
     (BASE + "--evaluation_strategy epoch", "eval_strategy", "epoch"),
     (BASE + "--truncation_strategy truncation_left", "truncation_strategy", "left"),
     (BASE + "--resume_from_checkpoint newest", "resume", "newest"),
+    (BASE + "--resume none", "resume", None),
     (BASE + "--optim adamw_torch", "optim", "adamw"),
     (BASE + "--gradient-checkpointing false", "gradient_checkpointing", False),
     (BASE + "--deterministic", "deterministic", True),

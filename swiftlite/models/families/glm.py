@@ -23,10 +23,6 @@ def _shape(eps: float, attention_bias: bool, context: int) -> dict:
     )
 
 
-def _hubs(repository: str) -> tuple[str, str]:
-    return f"zai-org/{repository}", f"ZhipuAI/{repository}"
-
-
 # The repository without "-hf" holds the older layout, which needs code of its own.
 register_model(
     ModelEntry(
