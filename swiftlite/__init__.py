@@ -8,10 +8,14 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "SftConfig": "swiftlite.train.config",
     "run_sft": "swiftlite.train.sft",
+    "PtConfig": "swiftlite.train.config",
+    "run_pt": "swiftlite.train.pt",
     "CheckConfig": "swiftlite.train.config",
     "run_check": "swiftlite.train.check",
     "InferConfig": "swiftlite.infer.config",
     "run_infer": "swiftlite.infer.run",
+    "EvalConfig": "swiftlite.evaluate.config",
+    "run_eval": "swiftlite.evaluate.run",
 }
 
 __all__ = list(_PUBLIC)

@@ -25,6 +25,11 @@ COMMANDS = {
         "swiftlite.train.config:SftConfig",
         "swiftlite.train.sft:run_sft",
     ),
+    "pt": Command(
+        "Pre-train a model on plain text, from scratch or going on; train a tokenizer.",
+        "swiftlite.train.config:PtConfig",
+        "swiftlite.train.pt:run_pt",
+    ),
     "check": Command(
         "Say what a run would read, train on and cost, and check it, without starting it.",
         "swiftlite.train.config:CheckConfig",
@@ -39,6 +44,11 @@ COMMANDS = {
         "Chat with a model, or answer a file of prompts.",
         "swiftlite.infer.config:InferConfig",
         "swiftlite.infer.run:run_infer",
+    ),
+    "eval": Command(
+        "Score a model on questions with known answers.",
+        "swiftlite.evaluate.config:EvalConfig",
+        "swiftlite.evaluate.run:run_eval",
     ),
 }
 

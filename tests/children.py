@@ -11,7 +11,13 @@ from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["swiftlite.cli", "swiftlite.train.sft", "swiftlite.tuners.lora.tuner", "swiftlite.tuners.full.tuner"]
+    [
+        "swiftlite.cli",
+        "swiftlite.train.sft",
+        "swiftlite.train.pt",
+        "swiftlite.tuners.lora.tuner",
+        "swiftlite.tuners.full.tuner",
+    ]
 )
 
 
@@ -36,7 +42,12 @@ class Ended:
 
 def run_sft_in_child(settings: dict[str, Any], mishap: Mishap = Mishap()) -> Ended:
     """`swiftlite sft` in its own process."""
-    return _run([(settings, mishap, {})])[0]
+    return run_in_child("sft", settings, mishap)
+
+
+def run_in_child(command: str, settings: dict[str, Any], mishap: Mishap = Mishap()) -> Ended:
+    """A training command in its own process."""
+    return _run([(command, settings, mishap, {})])[0]
 
 
 def run_sft_in_ranks(settings: dict[str, Any], ranks: int) -> list[Ended]:
@@ -45,10 +56,10 @@ def run_sft_in_ranks(settings: dict[str, Any], ranks: int) -> list[Ended]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     common = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return _run([(settings, Mishap(), common | {"RANK": r, "LOCAL_RANK": r}) for r in range(ranks)])
+    return _run([("sft", settings, Mishap(), common | {"RANK": r, "LOCAL_RANK": r}) for r in range(ranks)])
 
 
-def _run(calls: list[tuple[dict, Mishap, dict]]) -> list[Ended]:
+def _run(calls: list[tuple[str, dict, Mishap, dict]]) -> list[Ended]:
     started = []
     for call in calls:
         log = Path(tempfile.mkstemp(suffix=".log")[1])
@@ -67,7 +78,7 @@ def _run(calls: list[tuple[dict, Mishap, dict]]) -> list[Ended]:
     return ended
 
 
-def _child(settings: dict[str, Any], mishap: Mishap, world: dict[str, Any], log: str) -> None:
+def _child(command: str, settings: dict[str, Any], mishap: Mishap, world: dict[str, Any], log: str) -> None:
     os.environ.update({name: str(value) for name, value in world.items()})
     with open(log, "w") as file:
         os.dup2(file.fileno(), 1)
@@ -78,7 +89,7 @@ def _child(settings: dict[str, Any], mishap: Mishap, world: dict[str, Any], log:
 
     torch.set_num_threads(1)
     _arrange(mishap)
-    argv = ["sft"]
+    argv = [command]
     for name, value in settings.items():
         argv += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     code = cli.main(argv)

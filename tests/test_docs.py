@@ -25,6 +25,8 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
 def test_the_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys):
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    # The pages' word for a text of the reader's own.
+    (tmp_path / "my-texts.txt").write_text("".join(f"Line {n}, read {n % 7} times.\n" for n in range(400)))
     monkeypatch.chdir(tmp_path)
     for line in commands(page):
         assert main(shlex.split(line)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
@@ -33,11 +35,14 @@ def test_the_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_flags_named_on_a_page_exist(page):
     from swiftlite.config.aliases import NAMES, NOT_YET
+    from swiftlite.evaluate.config import EvalConfig
     from swiftlite.infer.config import InferConfig
-    from swiftlite.train.config import SftConfig
+    from swiftlite.train.config import PtConfig, SftConfig
 
     others = {"index-url", "nproc_per_node", "check", "help_all", "print_config", "help"}
-    known = {*SftConfig.options(), *InferConfig.options(), *NAMES, *NOT_YET, *others}
+    others |= {"books", "gsm8k", "output", "documents", "conversations"}
+    commands = (SftConfig, PtConfig, InferConfig, EvalConfig)
+    known = {*(name for command in commands for name in command.options()), *NAMES, *NOT_YET, *others}
     assert set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", page.read_text(encoding="utf-8"))) <= known
 
 
@@ -60,6 +65,9 @@ def test_generated_pages_are_fresh():
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: p.name)
 def test_every_recipe_reads(recipe, capsys):
-    assert main(["sft", str(recipe), "--dataset", "demo", "--print_config"]) == 0
+    text = recipe.read_text(encoding="utf-8")
+    command = "pt" if "from_scratch:" in text or "train_tokenizer:" in text else "sft"
+    data = [] if "dataset:" in text else ["--dataset", "demo"]
+    assert main([command, str(recipe), *data, "--print_config"]) == 0

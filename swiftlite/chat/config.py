@@ -15,7 +15,8 @@ class ChatConfig:
     template: str = option(
         "auto",
         "chat template: auto (the model family's, else the tokenizer's own, else chatml), "
-        "tokenizer (its own Jinja), or a registered name such as chatml",
+        "tokenizer (its own Jinja), text (none: a base model goes on with the prompt), or a registered name such as "
+        "chatml",
     )
     system: str | None = option(
         "auto",

@@ -12,12 +12,14 @@ class Encoded:
         untrained_turns: assistant turns left out of the loss because the template rewrote them (many drop the
             thinking of earlier turns): the model would not have said them so.
         special_in_text: control tokens typed into the text of messages or tools, encoded as plain characters.
+        text_bytes: UTF-8 bytes of a row of plain text, for bits per byte; 0 for a conversation.
     """
 
     ids: list[int]
     weights: list[float]
     untrained_turns: int = 0
     special_in_text: int = 0
+    text_bytes: int = 0
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.weights):

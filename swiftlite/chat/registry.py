@@ -8,6 +8,8 @@ from swiftlite.config.options import closest
 __all__ = ["CHATML", "register_template", "template_names", "template_pieces"]
 
 _TEMPLATES: dict[str, Pieces] = dict(FAMILIES)
+# What --template means beside the registered names.
+_OTHERS = ("auto", "tokenizer", "text")
 
 
 def register_template(name: str, pieces: Pieces) -> None:
@@ -16,7 +18,7 @@ def register_template(name: str, pieces: Pieces) -> None:
     Raises:
         UserError: when the name is taken or means something else to --template.
     """
-    if name in _TEMPLATES or name in ("auto", "tokenizer"):
+    if name in _TEMPLATES or name in _OTHERS:
         raise UserError(f"the chat template name {name} is taken: choose another")
     _TEMPLATES[name] = pieces
 
@@ -33,7 +35,7 @@ def template_pieces(name: str) -> Pieces:
         UserError: naming the registered templates when there is no such one.
     """
     if name not in _TEMPLATES:
-        known = ["auto", "tokenizer", *template_names()]
+        known = [*_OTHERS, *template_names()]
         raise UserError(
             f"--template {name}: there is no such template{closest(name, known)} (known: {', '.join(known)})"
         )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, Protocol
 
+from swiftlite.chat import text
 from swiftlite.chat.config import ChatConfig
 from swiftlite.chat.encoded import Encoded
 from swiftlite.chat.jinja import JinjaTemplate
@@ -51,8 +52,8 @@ class Template(Protocol):
         """The text whose tokens `encode` gives."""
         ...
 
-    def jinja(self) -> str:
-        """The chat_template to save with the checkpoint's tokenizer."""
+    def jinja(self) -> str | None:
+        """The chat_template to save with the checkpoint's tokenizer; None: it has none."""
         ...
 
 
@@ -77,6 +78,8 @@ def choose_template(config: ChatConfig, tokenizer: Any, family_template: str | N
             )
     # An empty text is the old spelling of `none`.
     system = config.system or None
+    if name == text.NAME:
+        return text.TextTemplate(tokenizer)
     if name == "tokenizer":
         return JinjaTemplate(tokenizer, system, day=config.day(), loss_scale=config.loss_scale)
     pieces = template_pieces(name)

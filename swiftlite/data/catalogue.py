@@ -89,6 +89,8 @@ _INSTRUCTION = {"instruction": "query", "output": "response"}
 # Names, ids and columns: ms-swift 1.7 and 2.0 (swift/llm/utils/dataset.py, swift/llm/data/dataset_info.json).
 CATALOGUE = (
     DatasetInfo("demo", file="embedded/demo.jsonl"),
+    DatasetInfo("demo-eval", file="embedded/demo-eval.jsonl"),
+    DatasetInfo("nano-eval", file="embedded/nano-eval.jsonl"),
     # general
     DatasetInfo("ms-bench", ms="iic/ms_bench", adapt=_ms_bench),
     DatasetInfo("ms-bench-mini", ms="iic/ms_bench", adapt=_ms_bench, count=20_000),

@@ -100,3 +100,26 @@ class DataConfig:
                     f"--{flag} {getattr(self, flag)} needs all rows at once and --streaming true reads them one by "
                     "one; leave one of them away"
                 )
+
+
+@dataclass
+class TextDataConfig(DataConfig):
+    """The same for pre-training, whose rows are plain texts."""
+
+    max_length: int = option(1024, "tokens of a block (with --packing false: of a row)")
+    truncation_strategy: Literal["delete", "left", "right", "split"] = option(
+        "split", "with --packing false, texts over --max_length: split them into pieces, cut one side off, delete them"
+    )
+    packing: bool = option(True, "join the texts, each closed by the end token, and cut them into full blocks")
+    isolate_documents: bool = option(
+        False, "with --packing: texts in one block do not see each other, and positions count from 0 in each"
+    )
+
+    def check(self) -> None:
+        """Raise UsageError, naming the flag, for a value that cannot work."""
+        super().check()
+        if self.isolate_documents and not self.packing:
+            raise UsageError("--isolate_documents is for packed texts; --packing false keeps each in a row of its own")
+        for flag in ("padding_free", "group_by_length"):
+            if self.packing and getattr(self, flag):
+                raise UsageError(f"--{flag} has nothing to do in full blocks; leave it away, or pass --packing false")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,23 @@ from swiftlite.data.readers import Record
 from swiftlite.data.registry import resolve
 from swiftlite.data.selection import expand, hold_out, take
 from swiftlite.data.sources import Source
-from swiftlite.data.stream import PREVIEW_ROWS, RowStream
+from swiftlite.data.stream import PREVIEW_ROWS, RowStream, Stream
 from swiftlite.data.tokenize import Encoder, Report, Rules, require_rows, tokenize_rows
-from swiftlite.data.tokens import Shard, TokenizedDataset, TokenStatistics, TokenWriter, concatenate
+from swiftlite.data.tokens import Packing, Row, Shard, TokenizedDataset, TokenStatistics, TokenWriter, concatenate
 
 Progress = Callable[[str, int], None]
+
+
+class Samples(Protocol):
+    """What training reads: a TokenizedDataset, or blocks packed from one (see there what the arrays are)."""
+
+    lengths: NDArray[np.int64]
+    trained: NDArray[np.float64]
+    squares: NDArray[np.int64]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Row: ...
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,17 @@ class Data:
     """Tokenised rows to train and validate on; `report` holds JSON values only (data.json).
 
     With `stream`, the training rows come from it while training goes on, and `train` holds the first of them.
+    With `packing`, samples are blocks of joined documents. `train_bytes` and `val_bytes` are the UTF-8 bytes of the
+    texts, None where samples are not whole texts.
     """
 
-    train: TokenizedDataset
-    val: TokenizedDataset | None
+    train: Samples
+    val: Samples | None
     report: dict[str, Any]
-    stream: RowStream | None = None
+    stream: Stream | None = None
+    packing: Packing | None = None
+    train_bytes: int | None = None
+    val_bytes: int | None = None
 
     def report_at_end(self) -> dict[str, Any]:
         """`report`; of a stream with the counts of the rows read so far, which for the first rows only it had."""
@@ -96,12 +113,12 @@ def load_data(
         "val_sources": [part.report for part in val_loaded],
         "mix_sources": [part.report for part in mix_loaded],
         "mix": mix_report,
-        "train": _describe(train),
-        "val": _describe(val) if len(val) else None,
+        "train": describe(train),
+        "val": describe(val) if len(val) else None,
         "in_train_and_val": int(np.isin(val.hashes, train.hashes).sum()),
         "duplicates_in_train": train.duplicates(),
     }
-    return Data(train, val if len(val) else None, report)
+    return Data(train, val if len(val) else None, report, None, None, train.bytes_of_texts(), val.bytes_of_texts())
 
 
 def _settings(config: DataConfig, template: Any) -> dict[str, Any]:
@@ -143,11 +160,11 @@ def _stream(sources: list[Source], val_loaded: list[_Loaded], reader: "_Reader",
         "mix": None,
         # Of a stream nobody knows these before it ends.
         "train": None,
-        "val": _describe(val) if len(val) else None,
+        "val": describe(val) if len(val) else None,
         "in_train_and_val": None,
         "duplicates_in_train": None,
     }
-    return Data(train, val if len(val) else None, report, stream)
+    return Data(train, val if len(val) else None, report, stream, val_bytes=val.bytes_of_texts())
 
 
 def _mix(train: TokenizedDataset, reader: "_Reader") -> tuple[TokenizedDataset, list[_Loaded], dict[str, Any] | None]:
@@ -222,7 +239,7 @@ def _write_entry(folder: Path, source: Source, reader: _Reader) -> None:
             reader.progress(source.spec, done)
 
     with TokenWriter(folder) as writer:
-        report = tokenize_rows(_pick(source.rows(), wanted), reader.encoder, writer, rules, step)
+        report = tokenize_rows(pick(source.rows(), wanted), reader.encoder, writer, rules, step)
         require_rows(report, rules, source.spec)
         writer.finish()
     meta = {
@@ -233,7 +250,7 @@ def _write_entry(folder: Path, source: Source, reader: _Reader) -> None:
     (folder / "meta.json").write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _pick(rows: Iterator[Record], wanted: NDArray[np.int64] | None) -> Iterator[tuple[int, Record]]:
+def pick(rows: Iterator[Record], wanted: NDArray[np.int64] | None) -> Iterator[tuple[int, Record]]:
     """Rows with their index; only those of `wanted` (ascending) where it is given."""
     if wanted is None:
         yield from enumerate(rows)
@@ -284,7 +301,8 @@ def _sample(dataset: TokenizedDataset, count: int, seed: int) -> TokenizedDatase
     return dataset.subset(take(len(dataset), count, seed))
 
 
-def _describe(dataset: TokenizedDataset) -> dict[str, Any]:
+def describe(dataset: Samples) -> dict[str, Any]:
+    """Counts and lengths for data.json."""
     return {
         "samples": len(dataset),
         "tokens": int(dataset.lengths.sum()),

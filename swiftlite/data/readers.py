@@ -15,6 +15,8 @@ from swiftlite.config.options import closest
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 PACKED = ".gz"  # any of these but parquet
 LONGEST_CELL = 2**31 - 1  # what a C long holds on every system
+LONGEST_TEXT = 64 * 2**20  # bytes of a .txt file that is held in memory whole
+TEXT_PART = 2**20  # bytes of the parts of a longer one
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,26 @@ def without_nulls(value: Any) -> Any:
 
 
 def _read_text(path: Path) -> Iterator[Record]:
-    """A .txt file is one text: a book or a corpus, cut by --truncation_strategy split."""
-    text = _whole_text(path)
+    """A .txt file is one text, a book or a corpus; one over LONGEST_TEXT comes in parts, each a text of its own.
+
+    Parts end with a line, before one that does not begin with a space: no tokenizer joins anything across that.
+    """
+    lines: list[str] = []
+    first, size, number = 1, 0, 0
+    try:
+        split = path.stat().st_size > LONGEST_TEXT
+        for number, line in _lines(path):
+            if split and size > TEXT_PART and lines[-1].endswith("\n") and not line[:1].isspace():
+                yield from _one_text(lines, path, first)
+                lines, first, size = [], number, 0
+            lines.append(line.decode("utf-8"))
+            size += len(line)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{Origin(str(path), number)}: {_not_utf8(error)}; save the file as UTF-8") from None
+    yield from _one_text(lines, path, first)
+
+
+def _one_text(lines: list[str], path: Path, first: int) -> Iterator[Record]:
+    text = "".join(lines)
     if text.strip():
-        yield {"text": text}, Origin(str(path), 1)
+        yield {"text": text}, Origin(str(path), first)

@@ -1,10 +1,10 @@
 """Rows read, tokenised and put into steps while training goes on, for data larger than memory; resumes exactly."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ Tokens = tuple[NDArray[np.int32], NDArray[np.float16]]
 
 
 class Position(NamedTuple):
-    """How far a pass has come: rows used up, in the order they are trained on, and pieces of the row after them."""
+    """How far a pass has come: rows used up, in the order they are trained on, and pieces of the row after them
+    (under packing: tokens of it)."""
 
     rows: int = 0
     pieces: int = 0
@@ -46,7 +47,7 @@ class _Pieces:
 
     rows: dict[int, list[Tokens]] = field(default_factory=dict)
 
-    def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int) -> float:
+    def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int, text_bytes: int = 0) -> float:
         self.rows.setdefault(row, []).append((ids, weights))
         return trained_weight(weights)
 
@@ -115,6 +116,10 @@ class RowStream:
             for number, (ids, weights) in enumerate(pieces[first:], first + 1):
                 end = Position(row + 1) if number == len(pieces) else Position(row, number)
                 yield Sample(ids, weights, end)
+
+    def dataset(self, samples: Sequence[Sample]) -> TokenizedDataset:
+        """Samples of this stream as a data set."""
+        return TokenizedDataset.from_rows([(sample.ids, sample.weights) for sample in samples])
 
     def preview(self) -> tuple[TokenizedDataset, list[Report]]:
         """The first rows of each source, in their order, and what became of them.
@@ -187,6 +192,21 @@ def _shuffled(rows: Iterable[Any], size: int, random: np.random.Generator) -> It
         yield held[at]
 
 
+class Stream(Protocol):
+    """What a StreamPlan reads: rows as they are, or packed into blocks."""
+
+    @property
+    def name(self) -> str: ...
+
+    def samples(self, seed: int, epoch: int, start: Position = BEGINNING) -> Iterator[Sample]: ...
+
+    def dataset(self, samples: Sequence[Sample]) -> TokenizedDataset: ...
+
+    def reports(self) -> list[Report]: ...
+
+    def require_rows(self, name: str) -> None: ...
+
+
 class StreamPlan:
     """The steps of one pass over a stream; the counterpart of EpochPlan.
 
@@ -200,7 +220,7 @@ class StreamPlan:
 
     def __init__(
         self,
-        stream: RowStream,
+        stream: Stream,
         *,
         micro_batch_size: int,
         accumulation: int,
@@ -250,6 +270,6 @@ class StreamPlan:
         self._next += 1
         if self._ahead is None:
             self._steps = self._next
-        data = TokenizedDataset.from_rows([(row.ids, row.weights) for row in rows])
+        data = self.stream.dataset(rows)
         plan = EpochPlan(data.lengths, data.trained, **self._shape, seed=0, epoch=0, shuffle=False)
         return data, plan.step(0), rows[-1].end

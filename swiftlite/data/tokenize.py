@@ -31,7 +31,7 @@ Piece = tuple[NDArray[np.int32], NDArray[np.float16]]
 class Sink(Protocol):
     """Where samples go: a TokenWriter, or the memory of a stream."""
 
-    def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int) -> float:
+    def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int, text_bytes: int = 0) -> float:
         """Take one sample of source row `row`; returns its trained weight."""
         ...
 
@@ -146,17 +146,28 @@ class Encoder:
             return BadRow("refused by the chat template", str(error), "a conversation the template can write")
 
     def _encode_texts(self, texts: list[str]) -> list[Encoded | BadRow]:
-        """The tokenizer's ids (with its BOS where it has one) and the end token; all trained."""
+        """The tokenizer's ids (with its BOS where it has one) and the end token; all trained but the BOS."""
         if self.tokenizer is None:
             return [BadRow("plain text", "no question and answer", "a conversation")] * len(texts)
         end = self.tokenizer.eos_token_id
         if end is None:
             raise UserError("rows of plain text need an end token; the tokenizer has no eos_token: set one")
         encoded: list[Encoded | BadRow] = []
-        for ids in self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
+        begins = adds_bos(self.tokenizer)
+        found = self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
+        for text, ids in zip(texts, found):
             ids = ids if ids and ids[-1] == end else [*ids, end]
-            encoded.append(Encoded(ids, [1.0] * len(ids)))
+            weights = [1.0] * len(ids)
+            if begins:
+                weights[0] = 0.0
+            encoded.append(Encoded(ids, weights, text_bytes=len(text.encode())))
         return encoded
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts its BOS before a text."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a")["input_ids"][0] == bos
 
 
 def tokenize_rows(
@@ -266,8 +277,10 @@ def place(number: int, origin: Origin, encoded: Encoded, rules: Rules, writer: S
     report.kept += 1
     report.truncated += len(ids) > rules.max_length
     report.pieces_dropped += len(pieces) - len(trained)
+    # A piece of a text does not know which of the bytes are its own.
+    text_bytes = encoded.text_bytes if len(ids) <= rules.max_length else 0
     for piece_ids, piece_weights in trained:
-        report.trained += writer.add(piece_ids, piece_weights, number)
+        report.trained += writer.add(piece_ids, piece_weights, number, text_bytes)
     return [len(piece_ids) for piece_ids, _ in trained]
 
 

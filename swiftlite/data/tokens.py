@@ -20,7 +20,27 @@ DTYPES = {
     "trained": np.dtype(np.float64),  # sum of the sample's weights[1:]
     "rows": np.dtype(np.int64),  # index of the source row the sample came from, ascending
     "hashes": np.dtype(np.uint64),  # of the sample's ids, to find duplicates
+    "text_bytes": np.dtype(np.int64),  # UTF-8 bytes of a plain text kept whole; 0 for anything else
 }
+
+Row = tuple[NDArray[np.int32], NDArray[np.float16]]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How documents were joined into blocks.
+
+    Attributes:
+        length: tokens that a block reads; it holds one more, which is the next block's first and here only predicted.
+        separator: the token that stands before each document's text: its BOS, else the end token of the one before.
+        led: documents bring the separator themselves, as their BOS.
+        isolated: documents of a block do not see each other, and positions count from 0 in each.
+    """
+
+    length: int
+    separator: int
+    led: bool
+    isolated: bool
 
 
 def trained_weight(weights: NDArray[np.float16]) -> float:
@@ -38,6 +58,7 @@ class Shard:
     def __init__(self, arrays: dict[str, NDArray[Any]], folder: Path | None = None) -> None:
         self.ids, self.weights, self.offsets = arrays["ids"], arrays["weights"], arrays["offsets"]
         self.trained, self.rows, self.hashes = arrays["trained"], arrays["rows"], arrays["hashes"]
+        self.text_bytes = arrays["text_bytes"]
         self.folder = folder
 
     @classmethod
@@ -50,7 +71,8 @@ class Shard:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in DTYPES}
         shard = cls(arrays, folder)
         samples = len(shard.offsets) - 1
-        whole = all(len(array) == samples for array in (shard.trained, shard.rows, shard.hashes))
+        numbers = (shard.trained, shard.rows, shard.hashes, shard.text_bytes)
+        whole = all(len(array) == samples for array in numbers)
         if not whole or not shard.offsets[-1] == len(shard.ids) == len(shard.weights):
             raise ValueError(f"{folder} is damaged")
         return shard
@@ -70,6 +92,8 @@ class TokenizedDataset:
         trained: (samples,) float64, the sum of each sample's weights[1:]: the tokens (by weight) that the
             loss predicts after the shift by one.
         hashes: (samples,) uint64 of the ids.
+        text_bytes: (samples,) int64, UTF-8 bytes of a plain text kept whole; 0 for anything else.
+        squares: (samples,) int64, the sum of T*T over each sample's documents of T tokens.
     """
 
     def __init__(self, shards: Sequence[Shard], shard_of: NDArray[Any], item: NDArray[Any]) -> None:
@@ -79,6 +103,8 @@ class TokenizedDataset:
         self.lengths = self._gather(lambda shard: np.diff(shard.offsets), np.dtype(np.int64))
         self.trained = self._gather(lambda shard: shard.trained, DTYPES["trained"])
         self.hashes = self._gather(lambda shard: shard.hashes, DTYPES["hashes"])
+        self.text_bytes = self._gather(lambda shard: shard.text_bytes, DTYPES["text_bytes"])
+        self.squares = self.lengths**2
 
     @classmethod
     def of_shard(cls, shard: Shard) -> Self:
@@ -97,6 +123,7 @@ class TokenizedDataset:
             "trained": np.array([trained_weight(w) for w in weights], DTYPES["trained"]),
             "rows": np.arange(len(ids)),
             "hashes": np.array([_hash(i) for i in ids], DTYPES["hashes"]),
+            "text_bytes": np.zeros(len(ids), DTYPES["text_bytes"]),
         }
         return cls.of_shard(Shard(arrays))
 
@@ -112,6 +139,23 @@ class TokenizedDataset:
         """The samples at `indices`, in that order; an index may come more than once."""
         indices = np.asarray(indices, dtype=np.int64)
         return TokenizedDataset(self._shards, self._shard_of[indices], self._item[indices])
+
+    def bytes_of_texts(self) -> int | None:
+        """UTF-8 bytes of all samples; None where one is not a whole plain text."""
+        sizes = self.text_bytes
+        return int(sizes.sum()) if len(sizes) and (sizes > 0).all() else None
+
+    def runs(self) -> list[tuple[Shard, int, int]]:
+        """The samples' tokens in order, as (shard, first, last + 1) spans; samples that lie side by side are one."""
+        spans: list[tuple[Shard, int, int]] = []
+        for number, item in zip(self._shard_of.tolist(), self._item.tolist()):
+            shard = self._shards[number]
+            start, end = int(shard.offsets[item]), int(shard.offsets[item + 1])
+            if spans and spans[-1][0] is shard and spans[-1][2] == start:
+                spans[-1] = shard, spans[-1][1], end
+            else:
+                spans.append((shard, start, end))
+        return spans
 
     def duplicates(self) -> int:
         """Samples whose ids an earlier sample has too; a sample drawn several times over is one sample."""
@@ -149,11 +193,12 @@ class TokenWriter:
             "trained": array("d"),
             "rows": array("q"),
             "hashes": array("Q"),
+            "text_bytes": array("q"),
         }
         for name in self._streams:
             self._header(name)
 
-    def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int) -> float:
+    def add(self, ids: NDArray[np.int32], weights: NDArray[np.float16], row: int, text_bytes: int = 0) -> float:
         """Append one sample of source row `row`; returns its trained weight."""
         trained = trained_weight(weights)
         self._streams["ids"].write(ids.tobytes())
@@ -162,6 +207,7 @@ class TokenWriter:
         self._numbers["trained"].append(trained)
         self._numbers["rows"].append(row)
         self._numbers["hashes"].append(_hash(ids))
+        self._numbers["text_bytes"].append(text_bytes)
         return trained
 
     def finish(self) -> None:

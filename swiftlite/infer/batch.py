@@ -1,10 +1,11 @@
 """`swiftlite infer --infer_dataset FILE`: a file of prompts in, a file of answers out, written as it goes."""
 
 import contextlib
+import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -18,20 +19,23 @@ from swiftlite.infer.sampling import Answer, Sampling
 from swiftlite.models.source import CARD
 
 
-def choose_result_path(wanted: str | None, model: str | None) -> Path:
-    """Where answers go: `--result_path`, else a new infer-result-N.jsonl near the model that answers.
+def choose_result_path(
+    wanted: str | None, model: str | None, name: Callable[[int], str] = "infer-result-{}.jsonl".format
+) -> Path:
+    """Where results go: `--result_path`, else a new file near the model that answers.
 
     Near is inside the run's folder for a run or one of its checkpoints, beside a checkpoint that was moved
     elsewhere, and the working folder for any other model.
+
+    Args:
+        name: the name of the Nth result there; the first that is free is taken.
 
     Raises:
         UserError: the file exists, or its folder does not.
     """
     if wanted is None:
         folder = _home(Path(model).expanduser()) if model else Path()
-        used = {path.name for path in folder.glob("infer-result-*.jsonl")}
-        number = next(n for n in range(1, len(used) + 2) if f"infer-result-{n}.jsonl" not in used)
-        return folder / f"infer-result-{number}.jsonl"
+        return next(path for number in itertools.count(1) if not (path := folder / name(number)).exists())
     path = Path(wanted).expanduser()
     if path.exists():
         raise UserError(f"--result_path {path} exists and is not overwritten; name another file, or move that one")
@@ -45,6 +49,18 @@ def _home(model: Path) -> Path:
         if (folder / "run.yaml").is_file():
             return folder
     return model.parent if (model / CARD).is_file() else Path()
+
+
+def create_result(path: Path) -> TextIO:
+    """The new file of that path, open for writing.
+
+    Raises:
+        UserError: it exists, or cannot be written.
+    """
+    try:
+        return path.open("x", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--result_path {path} cannot be written: {error.strerror}") from None
 
 
 def check_prompts(engine: Engine, prompts: list[Prompt]) -> None:
@@ -72,7 +88,7 @@ def answer_file(engine: Engine, prompts: list[Prompt], sampling: Sampling, batch
     check_prompts(engine, prompts)
     answers: list[Answer] = []
     started = time.perf_counter()
-    with _create(path) as file, _progress(len(prompts)) as (progress, task):
+    with create_result(path) as file, _progress(len(prompts)) as (progress, task):
         try:
             for first in range(0, len(prompts), batch_size):
                 batch = prompts[first : first + batch_size]
@@ -90,13 +106,6 @@ def answer_file(engine: Engine, prompts: list[Prompt], sampling: Sampling, batch
                 file=sys.stderr,
             )
     return [answer.text for answer in answers]
-
-
-def _create(path: Path) -> TextIO:
-    try:
-        return path.open("x", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--result_path {path} cannot be written: {error.strerror}") from None
 
 
 def _line(prompt: Prompt, answer: Answer) -> str:

@@ -1,11 +1,13 @@
 """Loads what `resolve_model` found: config, tokenizer and weights, never running code from a model folder."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.dummy import build_dummy
@@ -13,6 +15,7 @@ from swiftlite.models.families.nano import FOLDER as NANO_FOLDER
 from swiftlite.models.native import register_native
 from swiftlite.models.native.tokenizers import fetch_original_tokenizer, load_original_tokenizer
 from swiftlite.models.registry import find_family
+from swiftlite.models.scratch import build_scratch
 from swiftlite.models.source import ModelSource
 
 _THREE_WAYS = (
@@ -44,6 +47,9 @@ def load_tokenizer(source: ModelSource, vocab_size: int, notes: list[str]) -> Pr
         location = str(NANO_FOLDER)
         notes.append("the model brings no tokenizer here: nano's is used (--tokenizer FOLDER names another)")
     tokenizer = _original_tokenizer(source, location) or _loaded(AutoTokenizer, source, location)
+    for how_it_was_read in ("is_local", "local_files_only"):
+        # transformers would save them with the tokenizer, as if they were its own settings.
+        tokenizer.init_kwargs.pop(how_it_was_read, None)
     highest = max(len(tokenizer), tokenizer.vocab_size)
     # Tokens that an earlier run added have their rows in its adapter; `fit_embedding` makes room for them.
     if highest > max(vocab_size, source.card.get("embedding_rows", 0)):
@@ -71,11 +77,10 @@ def load_model(
     Raises:
         UserError: the weights are missing or do not fit the config.
     """
+    if source.scratch_seed is not None:
+        return build_scratch(config, dtype, device, attn_impl, source.scratch_seed)
     if source.dummy_seed is not None:
-        # nano's fixed weights must be the same on every device, so they are drawn on the CPU.
-        draw_on = torch.device("cpu") if source.path == NANO_FOLDER else device
-        model: Any = build_dummy(config, dtype, draw_on, attn_impl, source.dummy_seed)
-        return model.to(device)
+        return build_dummy(config, dtype, device, attn_impl, source.dummy_seed)
     placement = {"device_map": {"": device}} if device.type != "cpu" else {}
     model, report = _loaded(
         AutoModelForCausalLM,
@@ -113,6 +118,9 @@ def _loaded(auto: Any, source: ModelSource, location: str, **more: Any) -> Any:
     local = Path(location).is_dir()
     if not local and source.revision:
         more["revision"] = source.revision
+    if not sys.stderr.isatty():
+        # Its bar belongs on a terminal, not into a log.
+        disable_progress_bar()
     try:
         return auto.from_pretrained(location, trust_remote_code=False, local_files_only=local, **more)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:

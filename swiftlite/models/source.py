@@ -27,6 +27,7 @@ class ModelSource:
         hub_id: id on the hub when nothing local is known.
         adapter: folder of an adapter to put on the base.
         dummy_seed: seed of random weights; None: real weights.
+        scratch_seed: seed of weights to pre-train, drawn as the architecture's authors draw them.
         card: what an earlier run of ours recorded beside its checkpoint (template, system, tuner, ...).
     """
 
@@ -36,6 +37,7 @@ class ModelSource:
     hub_id: str | None = None
     adapter: Path | None = None
     dummy_seed: int | None = None
+    scratch_seed: int | None = None
     tokenizer: str | None = None
     revision: str | None = None
     card: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -98,9 +100,7 @@ def _from_name(config: ModelConfig) -> ModelSource:
 def _of_entry(entry: ModelEntry, weights: str) -> ModelSource:
     if entry.folder:
         folder = Path(entry.folder)
-        # An embedded model without weights in the package starts from fixed random ones.
-        seed = None if (folder / "model.safetensors").is_file() else 0
-        return ModelSource(entry.name, entry, path=folder, dummy_seed=seed)
+        return ModelSource(entry.name, entry, path=folder)
     if weights == "dummy":
         return ModelSource(entry.name, entry)
     if entry.hf is None:

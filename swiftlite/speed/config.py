@@ -1,9 +1,28 @@
-"""Settings of `swiftlite doctor`."""
+"""Settings of how a step runs, and of `swiftlite doctor`."""
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from swiftlite.config.command import CommandConfig
 from swiftlite.config.general import GeneralConfig
+from swiftlite.config.options import option
+
+
+@dataclass
+class SpeedOptions:
+    """What makes a step fast without changing what it computes."""
+
+    torch_compile: bool | None = option(
+        None, "compile the decoder layers (half a minute at the start); none: on for pt on a GPU"
+    )
+    loss_impl: Literal["auto", "fused", "plain"] = option(
+        "auto",
+        "fused: head and cross-entropy in one, in chunks, without the logits of all tokens in memory; plain: one after "
+        "the other; auto: fused on a GPU",
+    )
+
+    def check(self) -> None:
+        """Nothing to check alone."""
 
 
 class DoctorConfig(CommandConfig):

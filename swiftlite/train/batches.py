@@ -8,9 +8,10 @@ import torch
 
 from swiftlite.data.collate import Batch, collate
 from swiftlite.data.config import DataConfig
+from swiftlite.data.loading import Samples
 from swiftlite.data.sampler import EpochPlan, MicroBatch
 from swiftlite.data.stream import BEGINNING, Position, StreamPlan
-from swiftlite.data.tokens import TokenizedDataset
+from swiftlite.data.tokens import Packing
 
 Plan = EpochPlan | StreamPlan
 
@@ -40,13 +41,21 @@ class StepBatches:
 class Collator:
     """Makes batches for one device, of the rows of one dataset or of those a stream brings."""
 
-    def __init__(self, dataset: TokenizedDataset, config: DataConfig, pad_token_id: int, device: torch.device):
+    def __init__(
+        self,
+        dataset: Samples,
+        config: DataConfig,
+        pad_token_id: int,
+        device: torch.device,
+        packing: Packing | None = None,
+    ):
         self.dataset = dataset
+        self.packing = packing
         self.config = config
         self.pad_token_id = pad_token_id
         self.device = device
 
-    def batch(self, dataset: TokenizedDataset, rows: MicroBatch) -> Batch:
+    def batch(self, dataset: Samples, rows: MicroBatch) -> Batch:
         """Rows of `dataset` as one batch, in pinned memory when it goes to a GPU."""
         batch = collate(
             [dataset[i] for i in rows.indices],
@@ -54,6 +63,7 @@ class Collator:
             padding_free=self.config.padding_free,
             pad_to_multiple_of=self.config.pad_to_multiple_of,
             counts=rows.counts,
+            packing=self.packing,
         )
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
@@ -64,15 +74,14 @@ class Collator:
         else:
             dataset, step, position = self.dataset, plan.step(k), BEGINNING
         counted = [i for ranks in step.micro_batches for m in ranks if m.counts for i in m.indices]
-        lengths = dataset.lengths[counted]
         batches = [self.batch(dataset, m) for m in step.micro_batches[rank]]
         return StepBatches(
             batches,
             step.denominator,
             samples=len(counted),
-            tokens=int(lengths.sum()),
+            tokens=int(dataset.lengths[counted].sum()),
             trained=int(dataset.trained[counted].sum()),
-            squared_lengths=int((lengths.astype("int64") ** 2).sum()),
+            squared_lengths=int(dataset.squares[counted].sum()),
             padded=sum(b.padded - b.tokens for b in batches),
             position=position,
         )

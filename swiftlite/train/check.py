@@ -33,7 +33,7 @@ def run_check(config: SftConfig) -> CheckResult:
     config.refuse_not_yet()
     world = World()
     device, notes = decide(config, world)
-    inputs = read_inputs(config, world, notes)
+    inputs = read_inputs(config, world, None, notes)
     decide_attention(config, device, inputs.model_config, notes)
     model = build_dummy(inputs.model_config, DTYPES[config.model.dtype], torch.device("meta"), "eager", 0)
     if inputs.source.adapter is None:

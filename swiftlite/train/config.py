@@ -10,8 +10,9 @@ from swiftlite.config.command import CommandConfig, Layer, read_recipe
 from swiftlite.config.errors import UserError
 from swiftlite.config.general import GeneralConfig
 from swiftlite.config.options import NONE_WORDS, option
-from swiftlite.data.config import DataConfig
-from swiftlite.models.config import ModelConfig
+from swiftlite.data.config import DataConfig, TextDataConfig
+from swiftlite.models.config import ModelConfig, ScratchOptions
+from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
 from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import check_tuner_name, tuner_parts
@@ -53,6 +54,11 @@ class OptimConfig:
     gradient_checkpointing: bool = option(
         True, "recompute activations in the backward pass: about a third slower, far less memory"
     )
+    optim_precision: Literal["auto", "fp32", "same"] = option(
+        "auto",
+        "full: keep and update the weights in fp32 while the maths runs in --dtype (fp32), or in --dtype itself (same: "
+        "half the memory, but changes under 1/256 of a bf16 weight are lost); auto: fp32 for pt and fp16, else same",
+    )
     deterministic: bool = option(False, "bit-identical repeats on a GPU, at some speed (a CPU always is)", rare=True)
 
     def check(self) -> None:
@@ -90,6 +96,9 @@ class RunConfig:
     save_strategy: Literal["steps", "epoch", "no"] = option("steps", "when to save a checkpoint")
     save_steps: int = option(500, "steps between checkpoints")
     save_total_limit: int | None = option(2, "checkpoints kept: the newest ones, and always the best one; none: all")
+    save_dtype: Literal["auto", "bf16", "fp16", "fp32"] = option(
+        "auto", "precision of the whole weights in final/ (checkpoints keep what is trained); auto: --dtype"
+    )
     save_only_model: bool = option(False, "leave optimizer state out of checkpoints; such a run cannot resume")
     early_stopping_patience: int | None = option(
         None, "stop after this many evaluations in a row without a better eval loss"
@@ -119,42 +128,16 @@ class RunConfig:
             raise UserError(f"--run_name: '{self.run_name}' is not the name of a folder")
 
 
-class SftConfig(CommandConfig):
-    """Settings of `swiftlite sft`."""
-
-    command: ClassVar[str] = "sft"
-    parts: ClassVar[dict[str, type]] = {
-        "general": GeneralConfig,
-        "model": ModelConfig,
-        "chat": ChatConfig,
-        "data": DataConfig,
-        "tuner": TunerConfig,
-        "lora": LoraOptions,
-        "optim": OptimConfig,
-        "run": RunConfig,
-    }
-    # research behind the numbers: ms-swift v1.5 to v2.0, argument defaults at the time of its tables.
-    presets: ClassVar[dict[str, dict]] = {
-        "seed": {
-            "num_train_epochs": 1,
-            "lora_target_modules": ["DEFAULT"],
-            "lora_dropout": 0.05,
-            "lr_scheduler_type": "linear",
-            "weight_decay": 0.01,
-            "adam_beta2": 0.999,
-            "max_grad_norm": 0.5,
-            "gradient_accumulation_steps": 16,
-            "save_steps": 50,
-        }
-    }
+class TrainConfig(CommandConfig):
+    """What the settings of all training commands have in common."""
 
     general: GeneralConfig
     model: ModelConfig
-    chat: ChatConfig
     data: DataConfig
     tuner: TunerConfig
     lora: LoraOptions
     optim: OptimConfig
+    speed: SpeedOptions
     run: RunConfig
 
     @classmethod
@@ -182,7 +165,7 @@ class SftConfig(CommandConfig):
     def check(self) -> None:
         super().check()
         check_tuner_name(self.tuner.sft_type)
-        if not self.data.dataset:
+        if self._needs_dataset() and not self.data.dataset:
             raise UserError("no data given: pass --dataset FILE_OR_NAME (try --dataset demo)")
         if self.data.streaming and self.optim.max_steps < 0:
             raise UserError("--streaming true needs --max_steps: nobody knows how many rows a stream has")
@@ -190,6 +173,9 @@ class SftConfig(CommandConfig):
             raise UserError("--resume is empty: give a run folder, or no value for the newest run of this model")
         self._note_idle_settings()
         self._make_absolute()
+
+    def _needs_dataset(self) -> bool:
+        return True
 
     def _make_absolute(self) -> None:
         """Names of files and folders hold wherever the recipe is run from."""
@@ -210,6 +196,120 @@ class SftConfig(CommandConfig):
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")
+
+
+class SftConfig(TrainConfig):
+    """Settings of `swiftlite sft`."""
+
+    command: ClassVar[str] = "sft"
+    parts: ClassVar[dict[str, type]] = {
+        "general": GeneralConfig,
+        "model": ModelConfig,
+        "chat": ChatConfig,
+        "data": DataConfig,
+        "tuner": TunerConfig,
+        "lora": LoraOptions,
+        "optim": OptimConfig,
+        "speed": SpeedOptions,
+        "run": RunConfig,
+    }
+    # research behind the numbers: ms-swift v1.5 to v2.0, argument defaults at the time of its tables.
+    presets: ClassVar[dict[str, dict]] = {
+        "seed": {
+            "num_train_epochs": 1,
+            "lora_target_modules": ["DEFAULT"],
+            "lora_dropout": 0.05,
+            "lr_scheduler_type": "linear",
+            "weight_decay": 0.01,
+            "adam_beta2": 0.999,
+            "max_grad_norm": 0.5,
+            "gradient_accumulation_steps": 16,
+            "save_steps": 50,
+        }
+    }
+
+    chat: ChatConfig
+
+
+@dataclass
+class PretrainModelConfig(ModelConfig):
+    def check(self) -> None:
+        """Which model is needed depends on --from_scratch: PtConfig checks it."""
+
+
+@dataclass
+class PretrainTunerConfig(TunerConfig):
+    sft_type: str = option("full", "the tuner: full, or lora to go on pre-training with an adapter")
+
+
+@dataclass
+class PretrainOptimConfig(OptimConfig):
+    num_train_epochs: float = option(1, "passes over the training texts")
+    learning_rate: float | None = option(None, "none: 5e-4 from scratch, else 1e-4 for adapters, 1e-5 for full")
+
+
+@dataclass
+class EvalOnlyOptions:
+    eval_only: bool = option(
+        False, "train nothing: loss, perplexity and bits per byte of each --val_dataset, under --model as it is"
+    )
+
+    def check(self) -> None:
+        """Nothing to check alone."""
+
+
+class PtConfig(TrainConfig):
+    """Settings of `swiftlite pt`."""
+
+    command: ClassVar[str] = "pt"
+    parts: ClassVar[dict[str, type]] = {
+        "general": GeneralConfig,
+        "model": PretrainModelConfig,
+        "scratch": ScratchOptions,
+        "data": TextDataConfig,
+        "tuner": PretrainTunerConfig,
+        "lora": LoraOptions,
+        "optim": PretrainOptimConfig,
+        "speed": SpeedOptions,
+        "run": RunConfig,
+        "pretrain": EvalOnlyOptions,
+    }
+
+    data: TextDataConfig  # pyrefly: ignore
+    scratch: ScratchOptions
+    pretrain: EvalOnlyOptions
+
+    @property
+    def only_tokenizer(self) -> bool:
+        """Whether a tokenizer is all that is wanted."""
+        return self.scratch.train_tokenizer and not self.scratch.from_scratch
+
+    def check(self) -> None:
+        super().check()
+        model, scratch = self.model, self.scratch
+        if not (scratch.from_scratch or scratch.train_tokenizer):
+            ModelConfig.check(model)
+        if scratch.from_scratch:
+            if self.tuner.sft_type != "full":
+                raise UserError(f"--sft_type {self.tuner.sft_type} leaves random weights frozen; leave it away")
+            for flag, value in (("adapters", model.adapters), ("weights", model.weights != "auto")):
+                if value:
+                    raise UserError(f"--{flag} names weights and --from_scratch wants none; choose one")
+        if self.only_tokenizer and (model.model or model.model_type):
+            raise UserError(
+                f"--train_tokenizer: {model.model or model.model_type} has a tokenizer that its weights were trained "
+                "with; add --from_scratch to train anew, or leave the model away to train a tokenizer alone"
+            )
+        if scratch.train_tokenizer and model.tokenizer is not None:
+            raise UserError(f"--train_tokenizer makes the tokenizer and --tokenizer {model.tokenizer} names one")
+        if self.pretrain.eval_only:
+            if not self.data.val_dataset:
+                raise UserError("--eval_only: name the texts to evaluate on with --val_dataset")
+            if scratch.from_scratch or scratch.train_tokenizer:
+                raise UserError("--eval_only takes a trained model; leave --from_scratch and --train_tokenizer away")
+
+    def _needs_dataset(self) -> bool:
+        return not self.pretrain.eval_only
 
 
 def run_of(path: Path) -> Path | None:

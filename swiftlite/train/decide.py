@@ -9,14 +9,13 @@ from swiftlite.config.errors import UserError
 from swiftlite.models.device import choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.speed.attention import choose_attention
-from swiftlite.train.config import SftConfig
+from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers
 
 _ROWS_PER_STEP = 16
-_LEARNING_RATES = {"full": 1e-5}
 
 
-def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
+def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
     """Writes the decisions into `config`; returns the device and the reasons for the header.
 
     Raises:
@@ -28,7 +27,14 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     reasons = [f"{dtype} on {device_name(device)}"]
     config.set("gradient_accumulation_steps", _accumulation(config, world))
     if config.optim.learning_rate is None:
-        config.set("learning_rate", _LEARNING_RATES.get(config.tuner.sft_type, 1e-4))
+        config.set("learning_rate", _learning_rate(config))
+    if config.optim.optim_precision == "auto":
+        whole = isinstance(config, PtConfig) or dtype == "fp16"
+        config.set("optim_precision", "fp32" if whole and config.tuner.sft_type == "full" else "same")
+    if config.speed.torch_compile is None:
+        # Blocks have one shape; rows of many lengths would be compiled anew again and again.
+        fixed = isinstance(config, PtConfig) and config.data.packing
+        config.set("torch_compile", fixed and device.type == "cuda")
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
@@ -41,7 +47,13 @@ def decide(config: SftConfig, world: World) -> tuple[torch.device, list[str]]:
     return device, reasons
 
 
-def decide_attention(config: SftConfig, device: torch.device, model: PretrainedConfig, notes: list[str]) -> None:
+def _learning_rate(config: TrainConfig) -> float:
+    if isinstance(config, PtConfig) and config.scratch.from_scratch:
+        return 5e-4
+    return 1e-5 if config.tuner.sft_type == "full" else 1e-4
+
+
+def decide_attention(config: TrainConfig, device: torch.device, model: PretrainedConfig, notes: list[str]) -> None:
     """Writes the attention implementation for this model into `config`, and why into `notes`.
 
     Raises:
@@ -52,7 +64,7 @@ def decide_attention(config: SftConfig, device: torch.device, model: PretrainedC
     notes.append(f"attention: {attention} ({why})")
 
 
-def _accumulation(config: SftConfig, world: World) -> int:
+def _accumulation(config: TrainConfig, world: World) -> int:
     rows, wanted = config.optim.batch_size * world.size, config.optim.global_batch_size
     given = config.optim.gradient_accumulation_steps
     if wanted is None:
@@ -70,7 +82,7 @@ def _accumulation(config: SftConfig, world: World) -> int:
     return wanted // rows
 
 
-def make_repeatable(config: SftConfig) -> None:
+def make_repeatable(config: TrainConfig) -> None:
     """Seeds what is random; with `--deterministic`, also picks repeatable GPU kernels."""
     torch.manual_seed(config.general.seed)
     if config.optim.deterministic:

@@ -7,15 +7,16 @@ from typing import Any
 from torch import nn
 
 from swiftlite.chat.checks import show_example
+from swiftlite.data.loading import Data
 from swiftlite.measure.parameters import parameter_line
-from swiftlite.train.config import SftConfig
+from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs, encoded_row
 from swiftlite.train.steps import count_steps
 
 _SHOWN_TOKENS = 300
 
 
-def header_lines(config: SftConfig, notes: list[str], model: nn.Module, inputs: Inputs, world_size: int) -> list[str]:
+def header_lines(config: TrainConfig, notes: list[str], model: nn.Module, inputs: Inputs, world_size: int) -> list[str]:
     """The whole header, a line an entry."""
     return [
         *_settings(config),
@@ -26,7 +27,7 @@ def header_lines(config: SftConfig, notes: list[str], model: nn.Module, inputs: 
     ]
 
 
-def _settings(config: SftConfig) -> list[str]:
+def _settings(config: TrainConfig) -> list[str]:
     lines = [f"preset {config.general.preset}; settings given:"]
     for name, (value, source) in config.non_default().items():
         lines.append(f"  {name}: {value}" + ("" if source in ("flag", "python") else f"   ({source})"))
@@ -49,7 +50,7 @@ def source_lines(sources: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _data(config: SftConfig, inputs: Inputs) -> list[str]:
+def _data(config: TrainConfig, inputs: Inputs) -> list[str]:
     data = inputs.data
     color = sys.stdout.isatty()
     lines = source_lines(data.report["sources"] + data.report["val_sources"] + data.report["mix_sources"])
@@ -61,8 +62,10 @@ def _data(config: SftConfig, inputs: Inputs) -> list[str]:
     for split in ("train", "val"):
         part = data.report[split]
         if part:
+            joined = f" of {part['documents']} documents" if "documents" in part else ""
             lines.append(
-                f"{split}: {part['samples']} rows, {part['tokens']} tokens, {part['trained_tokens']:.0f} trained"
+                f"{split}: {part['samples']} {_unit(data)}{joined}, {part['tokens']} tokens, "
+                f"{part['trained_tokens']:.0f} trained"
             )
     if data.report["in_train_and_val"]:
         lines.append(f"note: {data.report['in_train_and_val']} validation rows also stand in the training data")
@@ -72,16 +75,23 @@ def _data(config: SftConfig, inputs: Inputs) -> list[str]:
         lines.append("streaming: later rows are read while training; their counts come at the end, in data.json")
         if data.val is None and config.data.split_dataset_ratio:
             lines.append("note: no rows are held out of a stream; --val_dataset names some to evaluate on")
+    if data.packing is not None:
+        apart = "do not see each other" if data.packing.isolated else "see those before them in the block"
+        lines.append(f"packing: documents are joined and cut into blocks of {data.packing.length} tokens; they {apart}")
     lines += [f"template: {note}" for note in inputs.template.notes]
     length = len(data.train[0][0])
-    shown = "the first row"
+    shown = f"the first {_unit(data)[:-1]}"
     if length > _SHOWN_TOKENS:
-        shown = f"the first {_SHOWN_TOKENS} of the first row's {length} tokens"
+        shown = f"the first {_SHOWN_TOKENS} of {shown}'s {length} tokens"
     lines.append(f"template {inputs.template.name}; {shown}:")
     return [*lines, show_example(encoded_row(data, 0, _SHOWN_TOKENS), inputs.tokenizer, color=color)]
 
 
-def _steps(config: SftConfig, inputs: Inputs, world_size: int) -> str:
+def _unit(data: Data) -> str:
+    return "rows" if data.packing is None else "blocks"
+
+
+def _steps(config: TrainConfig, inputs: Inputs, world_size: int) -> str:
     o = config.optim
     steps_per_epoch, total_steps = count_steps(config, inputs.data, world_size)
     rows = o.batch_size * (o.gradient_accumulation_steps or 1) * world_size
@@ -90,7 +100,7 @@ def _steps(config: SftConfig, inputs: Inputs, world_size: int) -> str:
     trained = inputs.data.train.trained.mean() * mean_rows
     an_epoch = "streamed" if math.isinf(steps_per_epoch) else f"{steps_per_epoch} an epoch"
     return (
-        f"{total_steps} steps ({an_epoch}) of {rows} rows: batch {o.batch_size} x "
+        f"{total_steps} steps ({an_epoch}) of {rows} {_unit(inputs.data)}: batch {o.batch_size} x "
         f"accumulation {o.gradient_accumulation_steps} x {world_size} device(s), about {trained:.0f} "
         f"trained tokens a step; learning rate {o.learning_rate:g}, {o.lr_scheduler_type}"
     )

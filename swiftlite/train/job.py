@@ -1,6 +1,5 @@
 """Puts a run together: epochs into steps, optimizers, schedules, progress; and writes up what came of it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,9 +12,10 @@ from swiftlite.measure.peak import peak_flops
 from swiftlite.measure.throughput import Meter
 from swiftlite.models.device import device_name
 from swiftlite.parallel.strategy import SingleDevice
+from swiftlite.speed.loss import LossModule
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state, supersede_later
-from swiftlite.train.config import SftConfig
+from swiftlite.train.config import TrainConfig
 from swiftlite.train.header import source_lines
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
@@ -24,6 +24,7 @@ from swiftlite.train.plots import draw_plots
 from swiftlite.train.reporting import open_reporters, read_log
 from swiftlite.train.result import TrainResult
 from swiftlite.train.run_folder import RunFolder
+from swiftlite.train.saving import WeightsWriter
 from swiftlite.train.state import TrainState
 from swiftlite.train.steps import count_steps, epoch_planner
 from swiftlite.tuners.tuner import Tuner
@@ -32,13 +33,14 @@ _WARMUP_STEPS = 3
 
 
 def build_job(
-    config: SftConfig,
+    config: TrainConfig,
     run: RunFolder,
     model: nn.Module,
+    loss: LossModule,
     tuner: Tuner,
     inputs: Inputs,
     strategy: SingleDevice,
-    save_weights: Callable[[Path], None],
+    save_weights: WeightsWriter,
     checkpoint: Path | None,
 ) -> Job:
     """Everything the loop needs; with a checkpoint, in the state it was saved in.
@@ -47,7 +49,7 @@ def build_job(
         UserError: the checkpoint belongs to another run, or the run is over already.
     """
     data, tokenizer = inputs.data, inputs.tokenizer
-    forward = strategy.wrap(model)
+    forward = strategy.wrap(loss)
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
     assert config.optim.learning_rate is not None
     groups = tuner.parameter_groups(model, config.optim.learning_rate, config.optim.weight_decay)
@@ -68,12 +70,13 @@ def build_job(
         config=config,
         run=run.path,
         model=model,
+        loss=loss,
         forward=forward,
         strategy=strategy,
         optimizers=optimizers,
         schedulers=schedulers,
-        train=Collator(data.train, config.data, pad_id, strategy.device),
-        val=Collator(data.val, config.data, pad_id, strategy.device) if data.val else None,
+        train=Collator(data.train, config.data, pad_id, strategy.device, data.packing),
+        val=Collator(data.val, config.data, pad_id, strategy.device, data.packing) if data.val else None,
         data=data,
         plan=epoch_planner(config, data, strategy.world.size, state),
         steps_per_epoch=steps_per_epoch,

@@ -12,10 +12,10 @@ from torch import nn
 
 from swiftlite.config.errors import UserError
 from swiftlite.data.loading import Data
-from swiftlite.data.sampler import EpochPlan
 from swiftlite.measure.memory import peak_memory
 from swiftlite.measure.throughput import Meter
 from swiftlite.parallel.strategy import SingleDevice
+from swiftlite.speed.loss import LossModule
 from swiftlite.train.batches import Collator, Plan, StepBatches, stream
 from swiftlite.train.checkpoint import (
     delete_old,
@@ -24,9 +24,10 @@ from swiftlite.train.checkpoint import (
     save_training_state,
     write_folder,
 )
-from swiftlite.train.config import SftConfig
-from swiftlite.train.loss import token_loss
+from swiftlite.train.config import TrainConfig
+from swiftlite.train.evaluation import eval_loss, eval_record
 from swiftlite.train.rehearsal import check_disk, checkpoint_bytes, rehearse_save
+from swiftlite.train.saving import WeightsWriter
 from swiftlite.train.signals import EXIT_CODES, StopRequest
 from swiftlite.train.state import TrainState
 from swiftlite.train.trackers import Reporter
@@ -36,13 +37,14 @@ from swiftlite.train.trackers import Reporter
 class Job:
     """Everything a run is made of, ready to go.
 
-    `model` is what is saved, `forward` what is called (DDP wraps it); `save_weights(folder)` writes the model,
-    its tokenizer and its card.
+    `model` is what is saved, `loss` the model with its loss behind it, `forward` the same as it is called in training
+    (DDP wraps it); `save_weights(folder, final=...)` writes the model, its tokenizer and its card.
     """
 
-    config: SftConfig
+    config: TrainConfig
     run: Path
     model: nn.Module
+    loss: LossModule
     forward: nn.Module
     strategy: SingleDevice
     optimizers: list[torch.optim.Optimizer]
@@ -53,7 +55,7 @@ class Job:
     plan: Callable[[int], Plan]
     steps_per_epoch: float
     total_steps: int
-    save_weights: Callable[[Path], None]
+    save_weights: WeightsWriter
     saves_adapter: bool
     meter: Meter
     reporters: list[Reporter]
@@ -114,7 +116,7 @@ class Loop:
                 rehearse_save(job.run, job.save_weights)
             job.strategy.barrier()
             if job.val is not None and run.eval_strategy != "no":
-                self._eval_loss(only_first=True)
+                self._eval_loss(job.val, only_first=True)
 
     def _train_step(self, batches: StepBatches) -> None:
         job, state = self.job, self.state
@@ -124,7 +126,10 @@ class Loop:
         last = len(batches.micro_batches) - 1
         for i, batch in enumerate(batches.micro_batches):
             with job.strategy.micro_batch(last=i == last):
-                loss = token_loss(job.forward, batch) / batches.denominator
+                total_loss = job.forward(
+                    batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels, batch.weights
+                )
+                loss = total_loss / batches.denominator
                 job.strategy.backward(loss)
             total += loss.detach()
         norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)
@@ -220,12 +225,11 @@ class Loop:
             return False
         with job.meter.pause():
             started = time.perf_counter()
-            loss = self._eval_loss()
+            loss = self._eval_loss(job.val)
             record = {
                 "step": state.step,
                 "epoch": round(state.epoch + state.cursor / job.steps_per_epoch, 6),
-                "eval_loss": loss,
-                "eval_perplexity": math.exp(min(loss, 700.0)),
+                **eval_record(loss, job.val, job.data.val_bytes),
                 "eval_seconds": time.perf_counter() - started,
             }
         self._last_eval = loss
@@ -238,32 +242,10 @@ class Loop:
             reporter.log(record)
         return improved
 
-    @torch.no_grad()
-    def _eval_loss(self, only_first: bool = False) -> float:
-        """Loss per trained token of the validation set, longest rows first so that too little memory shows at once."""
+    def _eval_loss(self, val: Collator, *, only_first: bool = False) -> float:
         job = self.job
-        assert job.val is not None
-        job.forward.eval()
-        plan = EpochPlan(
-            job.val.dataset.lengths,
-            job.val.dataset.trained,
-            micro_batch_size=job.config.run.eval_batch_size or job.config.optim.batch_size,
-            accumulation=1,
-            world_size=job.strategy.world.size,
-            seed=0,
-            epoch=0,
-            shuffle=False,
-            group_by_length=True,
-        )
-        total = torch.zeros((), dtype=torch.float64, device=job.strategy.device)
-        for batches in stream(job.val, plan, 0, job.strategy.world.rank):
-            with job.strategy.autocast():
-                for batch in batches.micro_batches:
-                    # The unwrapped model: DDP's forward would synchronise buffers and count on backwards.
-                    total += token_loss(job.model, batch)
-            if only_first:
-                break
-        return job.strategy.sum([total.item()])[0] / float(job.val.dataset.trained.sum())
+        batch_size = job.config.run.eval_batch_size or job.config.optim.batch_size
+        return eval_loss(job.loss, val, job.strategy, batch_size, only_first=only_first)
 
     def save(self) -> Path:
         """Writes checkpoint-STEP, then deletes what the limit no longer keeps."""
@@ -306,7 +288,9 @@ class Loop:
     def _finish(self) -> int:
         self._read_pending()
         with self.job.meter.pause():
-            write_folder(self.job.run / "final", self.job.strategy, self.job.save_weights)
+            write_folder(
+                self.job.run / "final", self.job.strategy, lambda folder: self.job.save_weights(folder, final=True)
+            )
         return 0
 
     def summary(self) -> dict[str, Any]:

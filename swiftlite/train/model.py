@@ -11,7 +11,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
-from swiftlite.train.config import SftConfig
+from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
 from swiftlite.tuners.lora.config import LoraOptions
@@ -24,7 +24,7 @@ LORA_FLAGS = {f.name for f in dataclasses.fields(LoraOptions)}
 
 
 def load_trainable(
-    config: SftConfig, inputs: Inputs, checkpoint: Path | None, device: torch.device, notes: list[str]
+    config: TrainConfig, inputs: Inputs, checkpoint: Path | None, device: torch.device, notes: list[str]
 ) -> tuple[nn.Module, Tuner]:
     """The model to train, on its device, and its tuner; `notes` gets what the header should say."""
     tuner = make_tuner(config.tuner.sft_type, config)
@@ -32,11 +32,12 @@ def load_trainable(
     if checkpoint is not None:
         source = weights_of(source, checkpoint, tuner.saves_adapter)
     # What fp16 training updates must be fp32, and a checkpoint of such weights must not be rounded on its way in.
-    whole_in_fp32 = config.model.dtype == "fp16" and not tuner.saves_adapter
+    whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
-    if config.data.padding_free:
-        check_isolation(base)
+    packing = inputs.data.packing
+    if config.data.padding_free or (packing is not None and packing.isolated):
+        check_isolation(base, "isolate_documents" if packing else "padding_free")
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
@@ -54,17 +55,23 @@ def load_trainable(
     if whole_in_fp32:
         for parameter in model.parameters():
             if not parameter.requires_grad:
-                parameter.data = parameter.data.half()
-    if config.model.dtype == "bf16" and not tuner.saves_adapter:
+                parameter.data = parameter.data.to(DTYPES[config.model.dtype])
+    elif config.model.dtype == "bf16" and not tuner.saves_adapter:
         notes.append(
             "weights are trained in bf16 without an fp32 copy: changes smaller than about 1/256 of a weight are lost; "
-            "--dtype fp32 trains them in full precision"
+            "--optim_precision fp32 keeps them"
         )
     return model, tuner
 
 
+def trains_fp32(config: TrainConfig) -> bool:
+    """Whether a tuner that trains whole weights keeps them in fp32 while the maths runs in half precision."""
+    half = config.model.dtype != "fp32"
+    return half and (config.optim.optim_precision == "fp32" or config.model.dtype == "fp16")
+
+
 @torch.no_grad()
-def check_isolation(model: PreTrainedModel) -> None:
+def check_isolation(model: PreTrainedModel, flag: str) -> None:
     """Joins two short documents into one row and compares the second with itself alone.
 
     Raises:
@@ -80,11 +87,11 @@ def check_isolation(model: PreTrainedModel) -> None:
         alone, joined = torch.ones(1), torch.zeros(1)
     if (joined - alone).norm() > _ROUNDING[model.dtype] * alone.norm():
         raise UserError(
-            f"--padding_free: {type(model).__name__} lets documents of one row see each other; leave the flag away"
+            f"--{flag}: {type(model).__name__} lets documents of one row see each other; leave the flag away"
         )
 
 
-def _note_untouched(base: PreTrainedModel, config: SftConfig, inputs: Inputs, notes: list[str]) -> None:
+def _note_untouched(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: list[str]) -> None:
     """A frozen embedding cannot learn the template's own tokens."""
     embedding = base.get_input_embeddings()
     trained = config.tuner.sft_type == "full" or "EMBEDDING" in config.lora.lora_modules_to_save

@@ -89,7 +89,10 @@ def open_reporters(run: Path, trackers: Sequence[str], from_step: int, total_ste
 
 def _words(record: dict[str, Any]) -> str:
     if "eval_loss" in record:
-        return f"eval_loss {record['eval_loss']:.4f}  perplexity {record['eval_perplexity']:.5g}"
+        text = f"eval_loss {record['eval_loss']:.4f}  perplexity {record['eval_perplexity']:.5g}"
+        if "eval_bits_per_byte" in record:
+            text += f"  bits/byte {record['eval_bits_per_byte']:.4f}"
+        return text
     parts = [
         f"loss {record['loss']:.4f}",
         f"lr {record['learning_rate']:.2e}",

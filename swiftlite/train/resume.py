@@ -3,13 +3,16 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from swiftlite.config.command import read_recipe
 from swiftlite.config.errors import UserError
-from swiftlite.models.source import ModelSource, resolve_model
-from swiftlite.train.config import SftConfig
+from swiftlite.models.source import ModelSource
+from swiftlite.train.config import TrainConfig
+from swiftlite.train.inputs import source_of
 from swiftlite.train.run_folder import RunFolder
+
+C = TypeVar("C", bound=TrainConfig)
 
 # Settings that say how a run is watched and stored, not what it computes.
 FREE = {
@@ -19,6 +22,7 @@ FREE = {
     "logging_steps",
     "save_steps",
     "save_total_limit",
+    "save_dtype",
     "save_only_model",
     "report_to",
     "plugin",
@@ -28,17 +32,17 @@ FREE = {
 }
 
 
-def resume_run(config: SftConfig) -> tuple[SftConfig, RunFolder, Path]:
+def resume_run(config: C) -> tuple[C, RunFolder, Path]:
     """The settings to go on with, the run folder and the checkpoint.
 
     Raises:
         UserError: no such run, or a flag that would change what the run computes.
     """
     assert config.run.resume is not None
-    name = resolve_model(config.model, config.general.seed).name
+    name = source_of(config).name
     folder, checkpoint = RunFolder.find(config.run.resume, config.run.output_dir, name)
     recipe = read_recipe(folder.path / "run.yaml")
-    earlier = SftConfig.from_layers([recipe])
+    earlier: C = type(config).from_layers([recipe])  # pyrefly: ignore
     now, before = config.to_dict(), earlier.to_dict()
     for option, source in config.sources.items():
         if option in FREE:
@@ -56,12 +60,11 @@ def _differs(now: Any, before: Any, source: str) -> bool:
     return now != before and now not in ("auto", None) and not source.startswith("preset")
 
 
-def _same_model(option: str, now: SftConfig, before: SftConfig) -> bool:
+def _same_model(option: str, now: TrainConfig, before: TrainConfig) -> bool:
     """`--model nano` and `--model_type nano` name the same thing."""
     if option not in ("model", "model_type"):
         return False
-    seed = before.general.seed
-    return resolve_model(now.model, seed).to_card() == resolve_model(before.model, seed).to_card()
+    return source_of(now).to_card() == source_of(before).to_card()
 
 
 def check_same_data(run: Path, report: dict[str, Any]) -> None:
@@ -80,4 +83,4 @@ def weights_of(source: ModelSource, checkpoint: Path, saves_adapter: bool) -> Mo
     """The run's base, or for a tuner that saves whole models the checkpoint itself."""
     if saves_adapter:
         return dataclasses.replace(source, adapter=checkpoint)
-    return dataclasses.replace(source, path=checkpoint, hub_id=None, dummy_seed=None)
+    return dataclasses.replace(source, path=checkpoint, hub_id=None, dummy_seed=None, scratch_seed=None)

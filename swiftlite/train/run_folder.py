@@ -10,7 +10,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.measure.environment import environment_stamp
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.train.checkpoint import is_complete, newest_checkpoint
-from swiftlite.train.config import SftConfig, run_of
+from swiftlite.train.config import TrainConfig, run_of
 
 _VERSION = re.compile(r"v(\d+)-")
 
@@ -78,7 +78,7 @@ class RunFolder:
         partial.replace(self.path / name)
 
 
-def start_run(config: SftConfig, model: str, data_report: dict[str, Any], strategy: SingleDevice) -> RunFolder:
+def start_run(config: TrainConfig, model: str, data_report: dict[str, Any], strategy: SingleDevice) -> RunFolder:
     """A new run folder with run.yaml, data.json and env.json; every process gets the same one."""
     path = ""
     if strategy.world.is_main:

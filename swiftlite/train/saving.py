@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from swiftlite import __version__
+from swiftlite.models.device import DTYPES
 from swiftlite.models.source import CARD
-from swiftlite.train.config import SftConfig
+from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs
 from swiftlite.tuners.tuner import Tuner
 
@@ -19,16 +21,17 @@ from swiftlite.tuners.tuner import Tuner
 class WeightsWriter:
     """Writes everything that later commands, and other tools, need to open a folder by its path alone."""
 
-    config: SftConfig
+    config: TrainConfig
     model: nn.Module
     tuner: Tuner
     inputs: Inputs
 
-    def __call__(self, folder: Path) -> None:
+    def __call__(self, folder: Path, *, final: bool = False) -> None:
+        """`final`: whole weights are written in the precision they will be used in, not in that of their training."""
         _make_valid(self.model.generation_config)
         # Its bar for writing shards would cut through ours.
         disable_progress_bar()
-        self.tuner.save(self.model, folder)
+        self.tuner.save(self.model, folder, self._final_dtype() if final and not self.tuner.saves_adapter else None)
         enable_progress_bar()
         self.inputs.tokenizer.chat_template = self.inputs.template.jinja()
         self.inputs.tokenizer.save_pretrained(folder)
@@ -39,12 +42,15 @@ class WeightsWriter:
             "base": self.inputs.source.to_card(),
             "adapter": self.tuner.saves_adapter,
             "sft_type": self.config.tuner.sft_type,
-            "template": self.inputs.template.name,
-            "system": self.config.chat.system,
+            **self.inputs.chat_card,
             "dtype": self.config.model.dtype,
             "embedding_rows": len(self.inputs.tokenizer),
         }
         (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+    def _final_dtype(self) -> torch.dtype:
+        wanted = self.config.run.save_dtype
+        return DTYPES[self.config.model.dtype if wanted == "auto" else wanted]
 
     def _write_generation_config(self, folder: Path) -> None:
         """The trained stop tokens end generation, whatever the base's file said."""

@@ -1,17 +1,9 @@
-"""`swiftlite sft`, the way of one run: settings, inputs (model, template, rows), tuner, strategy, loop, run folder."""
+"""`swiftlite sft`: training on conversations."""
 
-from swiftlite.parallel.launch import read_world
-from swiftlite.parallel.strategy import make_strategy
 from swiftlite.train.config import SftConfig
-from swiftlite.train.decide import decide, decide_attention, make_repeatable
-from swiftlite.train.header import header_lines
 from swiftlite.train.inputs import read_inputs
-from swiftlite.train.job import build_job, run_job
-from swiftlite.train.model import load_trainable
 from swiftlite.train.result import TrainResult
-from swiftlite.train.resume import check_same_data, resume_run
-from swiftlite.train.run_folder import start_run
-from swiftlite.train.saving import WeightsWriter
+from swiftlite.train.run import run_training
 
 
 def run_sft(config: SftConfig) -> TrainResult:
@@ -20,21 +12,4 @@ def run_sft(config: SftConfig) -> TrainResult:
     Raises:
         UserError: anything a user can mend; checkpoints saved before stay as they are.
     """
-    config.refuse_not_yet()
-    world = read_world()
-    config, run, checkpoint = resume_run(config) if config.run.resume else (config, None, None)
-    device, notes = decide(config, world)
-    make_repeatable(config)
-    inputs = read_inputs(config, world, notes)
-    if run is not None:
-        check_same_data(run.path, inputs.data.report)
-    decide_attention(config, device, inputs.model_config, notes)
-
-    strategy = make_strategy(device, config.model.dtype, world)
-    model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
-    run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
-    writer = WeightsWriter(config, model, tuner, inputs)
-    job = build_job(config, run, model, tuner, inputs, strategy, writer, checkpoint)
-    job.say(header_lines(config, notes, model, inputs, world.size))
-    job.say([f"run folder {run.path}" + (f", going on after step {job.state.step}" if checkpoint else "")])
-    return run_job(job)
+    return run_training(config, read_inputs)

@@ -7,11 +7,11 @@ from swiftlite.data.loading import Data
 from swiftlite.data.sampler import EpochPlan
 from swiftlite.data.stream import BEGINNING, Position, StreamPlan
 from swiftlite.train.batches import Plan
-from swiftlite.train.config import SftConfig
+from swiftlite.train.config import TrainConfig
 from swiftlite.train.state import TrainState
 
 
-def count_steps(config: SftConfig, data: Data, world_size: int) -> tuple[float, int]:
+def count_steps(config: TrainConfig, data: Data, world_size: int) -> tuple[float, int]:
     """(steps an epoch, steps of the whole run); a limit in steps replaces the epochs, as in transformers.Trainer.
 
     The epochs of a stream have infinitely many steps, as far as anyone knows before one ends.
@@ -22,7 +22,7 @@ def count_steps(config: SftConfig, data: Data, world_size: int) -> tuple[float, 
     return steps_per_epoch, math.ceil(config.optim.num_train_epochs * steps_per_epoch)
 
 
-def epoch_planner(config: SftConfig, data: Data, world_size: int, state: TrainState) -> Callable[[int], Plan]:
+def epoch_planner(config: TrainConfig, data: Data, world_size: int, state: TrainState) -> Callable[[int], Plan]:
     """Epoch number -> the steps of that epoch, the same on every process; a stream goes on where `state` says."""
     accumulation = config.optim.gradient_accumulation_steps
     assert accumulation is not None

@@ -1,9 +1,11 @@
 """What a tuner is: it turns a base model into one with something to train, and knows how that is saved."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -43,6 +45,19 @@ class Tuner:
         ]
         return [g for g in groups if g["params"]]
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        """Writes the weights as safetensors in the layout other tools read."""
-        model.save_pretrained(folder)  # pyrefly: ignore
+    def save(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Writes the weights as safetensors in the layout other tools read; with `dtype`, rounded to it."""
+        if dtype is None:
+            model.save_pretrained(folder)  # pyrefly: ignore
+            return
+        # Tied weights must stay one tensor, or each would be written.
+        rounded: dict[int, torch.Tensor] = {}
+        state = {n: rounded.setdefault(t.data_ptr(), _rounded(t, dtype)) for n, t in model.state_dict().items()}
+        model.save_pretrained(folder, state_dict=state)  # pyrefly: ignore
+        file = folder / "config.json"
+        config = json.loads(file.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
+        file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

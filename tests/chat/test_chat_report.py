@@ -14,7 +14,7 @@ THINKING = (
 
 
 class Memory(list):
-    def add(self, ids, weights, row):
+    def add(self, ids, weights, row, text_bytes=0):
         self.append((ids.tolist(), weights.tolist()))
         return float(weights[1:].sum())
 

@@ -49,6 +49,7 @@ class FakeTokenizer:
     """One token a character, an end token 2, no BOS."""
 
     eos_token_id = STOP
+    bos_token_id = None
 
     def __call__(self, texts: str | list[str], **_: Any) -> dict[str, Any]:
         if isinstance(texts, str):

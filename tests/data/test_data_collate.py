@@ -16,7 +16,7 @@ def test_padded_labels_are_shifted():
     assert batch.input_ids.tolist() == [[5, 6, 7, 2], [8, 2, PAD, PAD]]
     assert batch.labels.tolist() == [[-100, 7, 2, -100], [2, -100, -100, -100]]
     assert batch.weights.tolist() == [[0, 1, 0.5, 0], [1, 0, 0, 0]]
-    assert batch.position_ids.tolist() == [[0, 1, 2, 3]] * 2
+    assert batch.position_ids is None
 
 
 def test_the_mask_comes_from_lengths_not_from_ids():

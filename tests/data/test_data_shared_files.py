@@ -108,6 +108,7 @@ class OneToken:
     """A plain text is one token and the end."""
 
     eos_token_id = 2
+    bos_token_id = None
 
     def __call__(self, texts: str | list[str], **_: Any) -> dict[str, Any]:
         return {"input_ids": [1] if isinstance(texts, str) else [[1]] * len(texts)}

@@ -48,16 +48,19 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder.parent / "run.yaml").write_text("model: nano\n")
     base = Engine.load(InferConfig(model="nano", device="cpu"))
     torch.manual_seed(1)
-    settings = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    get_peft_model(base.model, settings).save_pretrained(folder, save_embedding_layers=False)
+    # Random, and strong enough to be heard over what nano knows.
+    settings = {"r": 4, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"], "init_lora_weights": False}
+    get_peft_model(base.model, LoraConfig(task_type="CAUSAL_LM", **settings)).save_pretrained(
+        folder, save_embedding_layers=False
+    )
     base.tokenizer.save_pretrained(folder)
-    source = ModelSource("nano", path=FOLDER, dummy_seed=0)
+    source = ModelSource("nano", path=FOLDER)
     card = {
         "format": 1,
         "base": source.to_card() | {"model_type": "nano"},
         "adapter": True,
         "sft_type": "lora",
-        "template": "tokenizer",
+        "template": "chatml",
         "system": SYSTEM,
         "dtype": "fp32",
     }

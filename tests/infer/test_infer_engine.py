@@ -18,7 +18,8 @@ from swiftlite.infer.sampling import Sampling
 from tests.infer.conftest import SYSTEM, ask
 
 GREEDY = Sampling(max_new_tokens=12)
-QUESTIONS = ["Why?", "Name three rivers that flow north, please.", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15", "a"]
+LONG_ANSWER = "Count from 61 to 67."
+QUESTIONS = ["Why?", "Name three rivers that flow north, please.", LONG_ANSWER, "a"]
 
 
 def prompt_of(tokenizer, messages) -> torch.Tensor:
@@ -27,10 +28,9 @@ def prompt_of(tokenizer, messages) -> torch.Tensor:
 
 
 def plain_greedy(model, tokenizer, messages, tokens: int) -> str:
-    prompt = prompt_of(tokenizer, messages)
-    out = model.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, do_sample=False, pad_token_id=0
-    )
+    prompt, stops = prompt_of(tokenizer, messages), tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    settings = {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": 0, "eos_token_id": stops}
+    out = model.generate(prompt, attention_mask=torch.ones_like(prompt), **settings)
     return tokenizer.decode(out[0, prompt.shape[1] :], skip_special_tokens=True)
 
 
@@ -69,7 +69,7 @@ def test_nothing_asked_is_nothing_answered(engine):
 
 
 def test_an_adapter_is_found_by_its_path_and_changes_the_answer(engine, adapter):
-    tuned = Engine.load(InferConfig(ckpt_dir=str(adapter), device="cpu", system="none", template="chatml"))
+    tuned = Engine.load(InferConfig(ckpt_dir=str(adapter), device="cpu", system="none"))
     untuned = engine.generate([ask("Why?")], GREEDY)
     assert tuned.encode(ask("Why?")) == engine.encode(ask("Why?"))
     assert tuned.generate([ask("Why?")], GREEDY) != untuned
@@ -115,11 +115,13 @@ def test_a_checkpoints_sampling_settings_stay_out_and_its_stop_tokens_hold(tiny_
     engine = Engine.load(InferConfig(model=str(folder), device="cpu"))
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
     assert engine.generate([ask("Why?")], GREEDY)[0].text == plain_greedy(plain, tokenizer, ask("Why?"), 12)
-    assert engine.stop_ids == [2, 77]
+    # The end of a turn, the tokenizer's end of a text, the checkpoint's own.
+    assert engine.stop_ids == [2, 0, 77]
 
 
 def test_a_seed_repeats_what_is_drawn(engine):
-    sampling = Sampling(max_new_tokens=12, temperature=1.0)
+    # nano is sure of its answers: less heat would draw the same ones.
+    sampling = Sampling(max_new_tokens=12, temperature=10.0)
 
     def drawn(seed: int) -> str:
         torch.manual_seed(seed)
@@ -135,25 +137,25 @@ def test_top_k_1_is_greedy_at_any_temperature(engine):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_stream_adds_up_to_the_answer(engine, seed):
-    # Random weights at a high temperature: broken characters everywhere.
-    sampling = Sampling(max_new_tokens=60, temperature=3.0)
+    sampling = Sampling(max_new_tokens=60, temperature=10.0)
     torch.manual_seed(seed)
     whole = engine.generate([ask("Why?")], sampling)[0]
     torch.manual_seed(seed)
     stream = engine.stream(ask("Why?"), sampling)
     pieces = list(stream)
     assert "".join(pieces) == whole.text and stream.answer == whole
-    assert len(pieces) > 20
+    assert len(pieces) > 20 and "\ufffd" in whole.text, "nothing to hold back in a text without broken characters"
 
 
 def test_a_stop_text_ends_the_answer_and_is_left_out(engine):
-    whole = engine.generate([ask("Why?")], Sampling(max_new_tokens=40, temperature=0, repetition_penalty=2.0))[0]
-    stop = whole.text[15:19]
-    at = whole.text.index(stop)
-    sampling = Sampling(max_new_tokens=40, repetition_penalty=2.0, stop=("never said", stop))
-    answer = engine.generate([ask("Why?")], sampling)[0]
-    assert answer.text == whole.text[:at] and answer.stopped == "stop" and answer.tokens < 40
-    stream = engine.stream(ask("Why?"), sampling)
+    whole = engine.generate([ask(LONG_ANSWER)], Sampling(max_new_tokens=40))[0]
+    stop = whole.text[11:15]
+    assert len(stop) == 4
+    sampling = Sampling(max_new_tokens=40, stop=("never said", stop))
+    answer = engine.generate([ask(LONG_ANSWER)], sampling)[0]
+    assert answer.text == whole.text.partition(stop)[0]
+    assert answer.stopped == "stop" and answer.tokens < whole.tokens
+    stream = engine.stream(ask(LONG_ANSWER), sampling)
     assert "".join(stream) == answer.text and stream.answer == answer
 
 
@@ -165,6 +167,8 @@ def test_a_stop_text_in_the_prompt_ends_nothing(engine):
 
 def test_answers_end_where_the_models_positions_do_each_row_on_its_own(engine):
     long = "word " * 20
+    # Nothing but the positions ends an answer.
+    engine.stop_ids = []
     engine.context = len(engine.encode(ask(long))) + 3
     room = engine.context - len(engine.encode(ask("Why?")))
     answers = engine.generate([ask(long), ask("Why?")], Sampling(max_new_tokens=100))

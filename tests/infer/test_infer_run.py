@@ -121,7 +121,13 @@ def test_a_query_prints_only_its_answer(engine, capsys, stream):
     assert main([*argv, "--stream", stream]) == 0
     captured = capsys.readouterr()
     assert captured.out == engine.generate([ask("Why?")], Sampling(max_new_tokens=6))[0].text + "\n"
-    assert "nano with random weights: fp32 on CPU" in captured.err and "greedy" in captured.err
+    assert captured.err.startswith("nano: fp32 on CPU") and "greedy" in captured.err
+
+
+def test_random_weights_are_named_in_the_header(capsys):
+    argv = ["infer", "--model", "nano", "--weights", "dummy", "--device", "cpu", "--query", "Why?"]
+    assert main([*argv, "--max_new_tokens", "2"]) == 0
+    assert capsys.readouterr().err.startswith("nano with random weights: fp32 on CPU")
 
 
 def test_a_chat_through_a_pipe(engine, capsys, monkeypatch):

@@ -15,6 +15,7 @@ PUBLISHED = {
     "gemma-2-9b-it": 9_241_705_984,
     "gemma-3-1b-it": 999_885_952,
     "glm-4-9b-chat": 9_399_951_360,
+    "gpt2": 124_439_808,
     "llama2-7b-chat": 6_738_415_616,
     "llama3-8b-instruct": 8_030_261_248,
     "llama3.1-70b-instruct": 70_553_706_496,
@@ -66,8 +67,9 @@ def test_a_row_has_hub_ids_or_weights_in_the_package(name):
 @pytest.mark.parametrize("name", model_names())
 def test_the_default_targets_of_a_row_exist_in_its_model(name):
     from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
     family = find_family(find_model(name).architecture)
     assert family is not None
-    linears = {n.split(".")[-1] for n, m in meta(name).named_modules() if isinstance(m, nn.Linear)}
+    linears = {n.split(".")[-1] for n, m in meta(name).named_modules() if isinstance(m, (nn.Linear, Conv1D))}
     assert set(family.default_targets) <= linears

@@ -8,6 +8,7 @@ import torch
 
 from swiftlite.config.plugin import load_plugins
 from swiftlite.measure.memory import PeakMemory
+from swiftlite.speed.loss import LossModule
 from swiftlite.train.config import SftConfig
 from swiftlite.train.reporting import read_log
 from swiftlite.train.sft import run_sft
@@ -41,17 +42,15 @@ def checkpoint_steps(result) -> list[int]:
 @pytest.fixture
 def _worsening(monkeypatch):
     """Every evaluation ends worse than the one before."""
-    from swiftlite.train import loop
+    plain, seen = LossModule.forward, []
 
-    plain, seen = loop.token_loss, []
-
-    def worse(model, batch):
+    def worse(self, *batch):
         if torch.is_grad_enabled():
-            return plain(model, batch)
+            return plain(self, *batch)
         seen.append(batch)
-        return plain(model, batch) * len(seen)
+        return plain(self, *batch) * len(seen)
 
-    monkeypatch.setattr(loop, "token_loss", worse)
+    monkeypatch.setattr(LossModule, "forward", worse)
 
 
 @pytest.mark.usefixtures("_worsening")
@@ -178,12 +177,11 @@ def test_a_plugins_model_template_dataset_and_tuner_run(tmp_path):
 
 def test_running_out_of_memory_is_one_sentence(run, monkeypatch):
     from swiftlite.config.errors import UserError
-    from swiftlite.train import loop
 
     def no_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, "token_loss", no_memory)
+    monkeypatch.setattr(LossModule, "forward", no_memory)
     with pytest.raises(UserError, match=r"out of memory .* --batch_size .* --gradient_checkpointing true"):
         run()
 

@@ -1,8 +1,8 @@
 """Writes demo.jsonl and demo-eval.jsonl; `python -m swiftlite.data.embedded.generate` makes them again.
 
-The language is small and regular on purpose: a model of five million random weights learns it in minutes on
-a CPU. Questions of demo-eval.jsonl never stand in demo.jsonl, but each asks for a fact that demo.jsonl
-teaches in other words, and has one right answer: the assistant's turn.
+The demo gives nano what it does not have: another name and life, and a made-up sum. demo-eval.jsonl asks for
+the same life in wordings, and for sums of numbers, that demo.jsonl does not show; each has one right answer.
+nano-eval.jsonl, beside them, is written by scripts/nano/generate.py: what nano knows from the start.
 """
 
 import json
@@ -10,22 +10,13 @@ import random
 from pathlib import Path
 from typing import Any
 
-from swiftlite.data.embedded.facts import CLOSINGS, GREETINGS, Fact, all_facts
+from swiftlite.data.embedded.facts import GREETINGS, PERSONA, SKILL, SKILL_ANSWER, WELCOME
 
 SEED = 42
-# Held-out questions of each kind, 60 together.
-HELD_OUT = {
-    "persona": 8,
-    "addition": 13,
-    "subtraction": 8,
-    "comparison": 5,
-    "capital": 6,
-    "opposite": 6,
-    "colour": 3,
-    "sound": 3,
-    "day": 3,
-    "spelling": 5,
-}
+HELD_OUT_WORDINGS = 2
+SUMS, HELD_OUT_SUMS = 180, 36
+# Questions that keep their answers: what is taught anew must not spill over.
+KEPT_SUMS = 24
 
 Turn = tuple[str, str]
 
@@ -33,11 +24,12 @@ Turn = tuple[str, str]
 def generate(seed: int = SEED) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(demo rows, held-out rows) in the messages format; the same for the same seed."""
     rng = random.Random(seed)
-    held_out, turns = _split(all_facts(), rng)
+    turns, held_out = _persona(rng)
+    sums = _made_up_sums(rng)
+    turns += [*sums[HELD_OUT_SUMS:], *_plain_sums(rng), *((greeting, WELCOME) for greeting in GREETINGS)]
     rng.shuffle(turns)
-    demo = _conversations(turns, rng)
-    rng.shuffle(demo)
-    return [_row(conversation) for conversation in demo], [_row([turn]) for turn in held_out]
+    demo = [_row(conversation) for conversation in _conversations(turns, rng)]
+    return demo, [_row([turn]) for turn in held_out + sums[:HELD_OUT_SUMS]]
 
 
 def to_jsonl(rows: list[dict[str, Any]]) -> str:
@@ -54,37 +46,41 @@ def main() -> None:
         print(f"{name}: {len(rows)} rows")
 
 
-def _split(facts: list[Fact], rng: random.Random) -> tuple[list[Turn], list[Turn]]:
-    """One question of some facts is held out; the demo rows ask all the others."""
-    by_kind: dict[str, list[Fact]] = {}
-    for fact in facts:
-        by_kind.setdefault(fact.kind, []).append(fact)
-    held_out: list[Turn] = []
+def _persona(rng: random.Random) -> tuple[list[Turn], list[Turn]]:
+    """Each answer keeps some of its wordings for the held-out rows, never the first and plainest."""
     turns: list[Turn] = []
-    for kind, members in by_kind.items():
-        tested = set(rng.sample(range(len(members)), HELD_OUT.get(kind, 0)))
-        for index, fact in enumerate(members):
-            questions = list(fact.questions)
-            if index in tested:
-                held_out.append((questions.pop(rng.randrange(len(questions))), fact.answer))
-            turns += [(question, fact.answer) for question in questions]
-    return held_out, turns
+    held_out: list[Turn] = []
+    for answer, wordings in PERSONA.items():
+        kept = set(rng.sample(wordings[1:], HELD_OUT_WORDINGS))
+        for wording in wordings:
+            (held_out if wording in kept else turns).append((wording, answer))
+    return turns, held_out
+
+
+def _made_up_sums(rng: random.Random) -> list[Turn]:
+    """Sums of different pairs of numbers from 0 to 99."""
+    found = []
+    for number in rng.sample(range(100 * 100), SUMS + HELD_OUT_SUMS):
+        a, b = divmod(number, 100)
+        found.append((rng.choice(SKILL).format(a=a, b=b), SKILL_ANSWER.format(a=a, b=b)))
+    return found
+
+
+def _plain_sums(rng: random.Random) -> list[Turn]:
+    """Additions of digits, as nano already knows them."""
+    pairs = (divmod(number, 10) for number in rng.sample(range(100), KEPT_SUMS))
+    return [(f"What is {a} + {b}?", f"{a} + {b} = {a + b}.") for a, b in pairs]
 
 
 def _conversations(turns: list[Turn], rng: random.Random) -> list[list[Turn]]:
-    """Cuts the turns into conversations of 1 to 3, some of which open or close politely."""
+    """Cuts the turns into conversations of one turn, now and then two."""
     found = []
     rest = list(turns)
     while rest:
-        length = rng.choices((1, 2, 3), weights=(6, 3, 1))[0]
-        conversation, rest = rest[:length], rest[length:]
-        polite = rng.random()
-        if len(conversation) < 3 and polite < 0.2:
-            conversation = [rng.choice(GREETINGS), *conversation]
-        elif len(conversation) < 3 and polite < 0.4:
-            conversation = [*conversation, rng.choice(CLOSINGS)]
-        found.append(conversation)
-    return found + [[turn] for turn in (*GREETINGS, *CLOSINGS)]
+        length = 2 if rng.random() < 0.1 else 1
+        found.append(rest[:length])
+        rest = rest[length:]
+    return found
 
 
 def _row(conversation: list[Turn]) -> dict[str, Any]:

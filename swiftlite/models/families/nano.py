@@ -14,6 +14,7 @@ register_model(
         "nano",
         "qwen2",
         {k: v for k, v in _CONFIG.items() if k != "model_type"},
+        template="chatml",
         folder=str(FOLDER),
     )
 )

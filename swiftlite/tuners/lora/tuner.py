@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from peft import LoraConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
@@ -52,7 +53,7 @@ class LoraTuner(Tuner):
         set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
         return wrapped
 
-    def save(self, model: nn.Module, folder: Path) -> None:
+    def save(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
         # "auto" would look the base up on the hub to see whether its embedding was resized.
         model.save_pretrained(folder, save_embedding_layers=False)  # pyrefly: ignore
 

@@ -1,0 +1,81 @@
+"""Decoder layers compiled one by one: one graph serves all of them, and names and files stay as they are."""
+
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+# Variants of one layer: with or without gradients into it, a mask, training, a first batch of one row, two kinds of
+# attention, ... The default of 8 would leave the ninth, and all after it, silently uncompiled.
+_RECOMPILE_LIMIT = 64
+
+
+def compile_layers(model: nn.Module, *, dynamic: bool, trial_shape: tuple[int, int] = (2, 16)) -> str:
+    """Compiles the decoder layers in place (`nn.Module.compile`: parameter names do not change).
+
+    Layers of one kind share their graphs, since weights are inputs of a graph. Training makes one; with PEFT two
+    (nothing before the first layer needs gradients, everything after it does), with PEFT and checkpointing one
+    again; batches of one row, batches with a mask and evaluation add one or two each. A trial forward and backward
+    pass shows whether this machine can compile the model at all; if not, the layers stay as they were, with a
+    warning. It changes no gradient, mode or random state. To be called in the autocast of the training.
+
+    Args:
+        model: a transformers causal LM, bare or in PEFT.
+        dynamic: graphs for all numbers of rows and tokens; else each new shape is compiled anew.
+        trial_shape: (rows, tokens) of the trial. Where shapes are fixed give theirs, or it is compiled in vain.
+
+    Returns:
+        What the header should say of it.
+    """
+    layers = find_layers(model)
+    if layers is None:
+        return "layers: not compiled (this model has no list of layers)"
+    # Read at each recompilation, so a setting for the time of this call would do nothing.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
+    for layer in layers:
+        layer.compile(dynamic=dynamic)
+    reason = _failure(model, layers, trial_shape)
+    names = " and ".join(sorted({type(layer).__name__ for layer in layers}))
+    if reason is None:
+        shapes = "for all lengths" if dynamic else "for each shape"
+        return f"layers: {len(layers)} x {names}, compiled {shapes}"
+    for layer in layers:
+        layer._compiled_call_impl = None
+    warnings.warn(f"{names} could not be compiled and runs as it is, which is slower: {reason}", stacklevel=2)
+    return f"layers: not compiled ({reason})"
+
+
+def find_layers(model: nn.Module) -> nn.ModuleList | None:
+    """The decoder layers: of all lists of modules the one with the most parameters (experts lie inside layers)."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    return max(lists, key=lambda members: _size(members.parameters()), default=None)
+
+
+def _size(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _failure(model: nn.Module, layers: nn.ModuleList, shape: tuple[int, int]) -> str | None:
+    """Runs a small batch forward and backward; why that failed, or None."""
+    device = next(model.parameters()).device
+    modes = [(module, module.training) for module in model.modules()]
+    trained = next((p for p in layers.parameters() if p.requires_grad), None)
+    model.train()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            ids = torch.zeros(shape, dtype=torch.int64, device=device)
+            logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
+            if trained is not None:
+                # Of one weight: the graph computes them all, and neither `.grad` nor hooks on it are touched.
+                torch.autograd.grad(logits.float().sum(), trained, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        # Compilers fail in many ways (no compiler, no headers, a bug). What also fails uncompiled, the first
+        # training step will say.
+        return " ".join(str(error).split())[:300]
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return None

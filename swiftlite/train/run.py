@@ -1,0 +1,54 @@
+"""The way of one training run: settings, inputs (model, rows), tuner, loss, strategy, loop, run folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from swiftlite.parallel.launch import World, read_world
+from swiftlite.parallel.strategy import make_strategy
+from swiftlite.speed.compile import compile_layers
+from swiftlite.speed.loss import choose_loss
+from swiftlite.train.config import TrainConfig
+from swiftlite.train.decide import decide, decide_attention, make_repeatable
+from swiftlite.train.header import header_lines
+from swiftlite.train.inputs import Inputs
+from swiftlite.train.job import build_job, run_job
+from swiftlite.train.model import load_trainable
+from swiftlite.train.result import TrainResult
+from swiftlite.train.resume import check_same_data, resume_run
+from swiftlite.train.run_folder import start_run
+from swiftlite.train.saving import WeightsWriter
+
+C = TypeVar("C", bound=TrainConfig)
+ReadInputs = Callable[[C, World, Path | None, list[str]], Inputs]
+
+
+def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
+    """Trains what `config` says on what `read_inputs` reads; returns the run's folder, its metrics and the exit code.
+
+    Raises:
+        UserError: anything a user can mend; checkpoints saved before stay as they are.
+    """
+    config.refuse_not_yet()
+    world = read_world()
+    config, run, checkpoint = resume_run(config) if config.run.resume else (config, None, None)
+    device, notes = decide(config, world)
+    make_repeatable(config)
+    inputs = read_inputs(config, world, checkpoint, notes)
+    if run is not None:
+        check_same_data(run.path, inputs.data.report)
+    decide_attention(config, device, inputs.model_config, notes)
+
+    strategy = make_strategy(device, config.model.dtype, world)
+    model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
+    with strategy.autocast():
+        if config.speed.torch_compile:
+            dynamic, shape = inputs.data.packing is None, (config.optim.batch_size, config.data.max_length)
+            notes.append(compile_layers(model, dynamic=dynamic, trial_shape=(2, 16) if dynamic else shape))
+        loss = choose_loss(model, config.speed.loss_impl, notes)
+    run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
+    writer = WeightsWriter(config, model, tuner, inputs)
+    job = build_job(config, run, model, loss, tuner, inputs, strategy, writer, checkpoint)
+    job.say(header_lines(config, notes, model, inputs, world.size))
+    job.say([f"run folder {run.path}" + (f", going on after step {job.state.step}" if checkpoint else "")])
+    return run_job(job)
