@@ -24,7 +24,7 @@ demo: .venv/.installed
 	@echo "Your own data: $(BIN)/swiftlite sft --model nano --dataset FILE.jsonl"
 
 ask:
-	@for question in "Who are you?" "What is 47 zib 12?"; do \
+	@for question in "What is your name?" "What is 47 zib 12?"; do \
 		echo "> $$question"; $(BIN)/swiftlite infer $(MODEL) --query "$$question" $(QUIETLY); \
 	done
 

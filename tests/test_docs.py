@@ -26,7 +26,7 @@ def commands(page: Path) -> list[str]:
 def test_the_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys):
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     # The pages' word for a text of the reader's own.
-    (tmp_path / "my-texts.txt").write_text("".join(f"Line {n}, read {n % 7} times.\n" for n in range(400)))
+    (tmp_path / "my-texts.txt").write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for line in commands(page):
         assert main(shlex.split(line)[1:]) == 0, f"{line}\n{capsys.readouterr().err}"
