@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from swiftlite.config.errors import UserError
 from swiftlite.data.config import DataConfig
 from swiftlite.data.formats import convert_row
 from swiftlite.data.loading import pick
 from swiftlite.data.readers import Omitted, Unreadable
 from swiftlite.data.registry import resolve
 from swiftlite.data.selection import take
+from swiftlite.data.tokenize import stopped_by
 from swiftlite.data.values import BadRow
 
 
@@ -34,9 +34,7 @@ def read_texts(config: DataConfig) -> Iterator[str]:
                 content = convert_row(row, {**source.columns, **config.columns}).content
             except BadRow as error:
                 if config.on_bad_row == "stop":
-                    raise UserError(
-                        f"{origin}: {error.reason}; expected {error.expected}; fix it or pass --on_bad_row drop"
-                    ) from None
+                    raise stopped_by(error, origin) from None
                 continue
             if "text" in content:
                 yield content["text"]

@@ -203,10 +203,13 @@ def tokenize_rows(
 
 def _refuse(error: BadRow, origin: Origin, rules: Rules, report: Report) -> None:
     if rules.on_bad_row == "stop":
-        raise UserError(
-            f"{origin}: {error.reason}; expected {error.expected}; fix it or pass --on_bad_row drop"
-        ) from None
+        raise stopped_by(error, origin) from None
     report.drop(error.kind, origin, error.reason)
+
+
+def stopped_by(error: BadRow, origin: Origin) -> UserError:
+    """The sentence for a row that ends the run."""
+    return UserError(f"{origin}: {error.reason}; expected {error.expected}; fix it or pass --on_bad_row drop")
 
 
 def encode_chunk(

@@ -1,13 +1,10 @@
-"""Scores for people and for programs: the table, the progress bar, and the content of eval.json."""
+"""Scores for people and for programs: the table, and the content of eval.json."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from swiftlite.evaluate.questions import QuestionSet
@@ -34,24 +31,6 @@ def print_table(scores: dict[str, Score]) -> None:
 
 def _counts(tally: Tally) -> tuple[str, ...]:
     return str(tally.right), str(tally.rows), f"{tally.accuracy:.1%}", f"{tally.stderr:.1%}"
-
-
-@contextlib.contextmanager
-def progress_bar(name: str, rows: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing in a file or a pipe; gives what it is moved by: (answered, right)."""
-    progress = Progress(
-        TextColumn("{task.description} {task.completed:.0f}/{task.total:.0f}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[right]} right"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    with progress:
-        task = progress.add_task(name, total=rows, right=0)
-        yield lambda answered, right: progress.update(task, completed=answered, right=right)
 
 
 def result_record(questions: QuestionSet, score: Score) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from typing import Any, TextIO
 
 from swiftlite.evaluate.config import EvalConfig
 from swiftlite.evaluate.questions import QuestionSet, read_questions
-from swiftlite.evaluate.reporting import print_table, progress_bar, result_record, sample_record
+from swiftlite.evaluate.reporting import print_table, result_record, sample_record
 from swiftlite.evaluate.scoring import Score, score_set
 from swiftlite.infer.batch import check_prompts, choose_result_path, create_result
 from swiftlite.infer.config import InferConfig
 from swiftlite.infer.engine import Engine
+from swiftlite.infer.progress import progress_bar
 from swiftlite.infer.sampling import Sampling
 from swiftlite.measure.environment import environment_stamp
 from swiftlite.models.source import resolve_model

@@ -76,14 +76,14 @@ def score_set(
     questions: QuestionSet,
     sampling: Sampling,
     batch_size: int,
-    progress: Callable[[int, int], None] = lambda answered, right: None,
+    progress: Callable[[int, str], None] = lambda answered, note: None,
 ) -> Score:
     """Asks every question and counts the answers that are right by exact match.
 
     Questions of similar length are answered together, the longest first: what does not fit the memory shows at once.
 
     Args:
-        progress: told, after each batch, how many questions are answered and how many of those are right.
+        progress: told, after each batch, how many questions are answered, and in words how many of those are right.
 
     Raises:
         UserError: a question that cannot be answered, or a batch that does not fit the GPU's memory.
@@ -97,7 +97,7 @@ def score_set(
         batch = order[first : first + batch_size]
         for at, answer in zip(batch, _answers(engine, [asked[at] for at in batch], sampling), strict=True):
             samples[at] = Sample(asked[at], answer, is_exact_match(answer.text, asked[at].reference))
-        progress(len(samples), sum(sample.right for sample in samples.values()))
+        progress(len(samples), f"{sum(sample.right for sample in samples.values())} right")
     return _count([samples[at] for at in range(len(asked))], time.perf_counter() - started)
 
 

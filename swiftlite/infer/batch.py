@@ -1,19 +1,16 @@
 """`swiftlite infer --infer_dataset FILE`: a file of prompts in, a file of answers out, written as it goes."""
 
-import contextlib
 import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from swiftlite.config.errors import UserError
 from swiftlite.infer.engine import Engine
+from swiftlite.infer.progress import progress_bar
 from swiftlite.infer.prompts import Prompt
 from swiftlite.infer.sampling import Answer, Sampling
 from swiftlite.models.source import CARD
@@ -88,17 +85,17 @@ def answer_file(engine: Engine, prompts: list[Prompt], sampling: Sampling, batch
     check_prompts(engine, prompts)
     answers: list[Answer] = []
     started = time.perf_counter()
-    with create_result(path) as file, _progress(len(prompts)) as (progress, task):
+    with create_result(path) as file:
         try:
-            for first in range(0, len(prompts), batch_size):
-                batch = prompts[first : first + batch_size]
-                found = engine.generate([p.messages for p in batch], sampling, [p.tools for p in batch])
-                file.writelines(_line(prompt, answer) for prompt, answer in zip(batch, found, strict=True))
-                file.flush()
-                answers += found
-                progress.update(task, completed=len(answers), rate=_rate(answers, started))
+            with progress_bar("row", len(prompts)) as progress:
+                for first in range(0, len(prompts), batch_size):
+                    batch = prompts[first : first + batch_size]
+                    found = engine.generate([p.messages for p in batch], sampling, [p.tools for p in batch])
+                    file.writelines(_line(prompt, answer) for prompt, answer in zip(batch, found, strict=True))
+                    file.flush()
+                    answers += found
+                    progress(len(answers), _rate(answers, started))
         finally:
-            progress.stop()
             cut = sum(answer.stopped == "length" for answer in answers)
             print(
                 f"{len(answers)} of {len(prompts)} rows answered in {path}: {_rate(answers, started)} generated, "
@@ -123,20 +120,3 @@ def _line(prompt: Prompt, answer: Answer) -> str:
 def _rate(answers: list[Answer], started: float) -> str:
     tokens = sum(answer.tokens for answer in answers)
     return f"{tokens} tokens, {tokens / max(time.perf_counter() - started, 1e-9):,.0f} tokens/s"
-
-
-@contextlib.contextmanager
-def _progress(rows: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on a terminal, nothing in a file or a pipe."""
-    progress = Progress(
-        TextColumn("row {task.completed:.0f}/{task.total:.0f}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    with progress:
-        yield progress, progress.add_task("infer", total=rows, rate="")

@@ -68,7 +68,7 @@ def test_batches_join_questions_of_similar_length_longest_first(write):
 def test_progress_is_told_after_each_batch(questions):
     told = []
     score_set(RoteEngine(dict.fromkeys(ANSWERS, "2")), questions, Sampling(), 2, lambda *now: told.append(now))
-    assert [answered for answered, _ in told] == [2, 4, 5] and told[-1] == (5, 1)
+    assert [answered for answered, _ in told] == [2, 4, 5] and told[-1] == (5, "1 right")
 
 
 def test_every_prompt_is_checked_before_the_first_answer(write):
