@@ -15,6 +15,8 @@ from swiftlite.data.tokens import Packing, Row, TokenizedDataset
 
 # More than any document has: packing cuts nothing off.
 WHOLE = 2**31 - 1
+# Tokens of a document of which both parts still predict something.
+_SMALLEST_SPLIT = 4
 
 
 def load_blocks(
@@ -32,7 +34,8 @@ def load_blocks(
     )
     train, val, stream = data.train, data.val, data.stream
     assert isinstance(train, TokenizedDataset) and isinstance(val, TokenizedDataset | None)
-    if val is None and stream is None and len(train) == 1 and config.split_dataset_ratio > 0:
+    one_document = stream is None and len(train) == 1 and train.lengths[0] >= _SMALLEST_SPLIT
+    if val is None and one_document and config.split_dataset_ratio > 0:
         train, val = _split_document(train, config.split_dataset_ratio, tokenizer)
     led = adds_bos(tokenizer)
     separator = tokenizer.bos_token_id if led else tokenizer.eos_token_id

@@ -168,6 +168,15 @@ def test_of_a_single_document_the_end_is_held_out(tmp_path):
     assert data.val_bytes == 9
 
 
+@pytest.mark.parametrize(("text", "held"), [("a", None), ("ab", None), ("abc", [ord("c"), END])])
+def test_a_document_too_small_to_split_is_trained_on_whole(tmp_path, text, held):
+    (tmp_path / "small.txt").write_text(text)
+    settings = TextDataConfig(dataset=[str(tmp_path / "small.txt")], max_length=8, cache_dir=str(tmp_path / "cache"))
+    data = load_blocks(settings, Template(), tokenizer=Letters())
+    assert (data.val[0][0][1:].tolist() if data.val else None) == held
+    assert data.train[0][0][1:].tolist() == [*map(ord, text), END][: None if held is None else -2]
+
+
 @pytest.mark.parametrize("bos", [False, True])
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_stream_gives_the_same_blocks_as_loading(corpus, bos, isolated):
