@@ -5,20 +5,22 @@ from torch import Tensor, nn
 
 E4M3 = torch.float8_e4m3fn
 LARGEST = torch.finfo(E4M3).max
-SMALLEST_SCALE = 1e-12
+# Gradients times weight scales reach 1e-15 and below.
+SMALLEST_SCALE = 1e-30
 # Row pitches of a multiple of this many bytes keep fp8 products at full speed (K + 32 cost 7 %, on an H200).
 _PITCH = 128
 # Three columns a rank: high times high, low times high, high times low.
 DIGITS = 3
 _MOST_SPARE = 256
+_ADA = (8, 9)
 
 
 class Fp8Linear(nn.Linear):
     """A frozen linear layer: `weight` (out, in) in e4m3, `scale` (out,) float32; w = weight · scale.
 
     Row-wise scaling as in "FP8 Formats for Deep Learning" (arXiv 2209.05433, section 4). `spare` columns stand behind
-    each row in memory, in which an adapter's weights ride along (see `write_ranks`). This forward is the plain one;
-    speed/linears.py has the fast one.
+    each row in memory, in which an adapter's weights ride along (speed/adapter_copies.py). This forward is the plain
+    one; speed/linears.py has the fast one.
     """
 
     scale: Tensor
@@ -28,6 +30,18 @@ class Fp8Linear(nn.Linear):
         """(..., in) to (..., out), with the weights brought back to the precision that they came from."""
         weight = dequantise(self.weight, self.scale, self.dtype)
         return nn.functional.linear(input.to(self.dtype), weight, self.bias)
+
+
+def fp8_obstacle(device: torch.device) -> str | None:
+    """Why fp8 products cannot run there; None where they can, on a CPU by emulation."""
+    if device.type == "cpu":
+        return None
+    if device.type != "cuda" or torch.version.hip:
+        return "it needs an NVIDIA GPU of compute capability 8.9 or above (RTX 40, L4, H100, ...)"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _ADA:
+        return f"this GPU's compute capability is {capability[0]}.{capability[1]}, and fp8 products start at 8.9"
+    return None
 
 
 def fits_fp8(linear: nn.Linear) -> bool:

@@ -12,8 +12,18 @@ from swiftlite.config.options import option
 class SpeedOptions:
     """What makes a step fast without changing what it computes."""
 
+    speed: Literal["auto", "off", "max"] = option(
+        "auto",
+        "auto: all that is fast without changing numbers beyond rounding; max: also --quant_method fp8 under adapters "
+        "where the device has fp8; off: the plain path. Each piece has a flag of its own, which wins",
+    )
     torch_compile: bool | None = option(
-        None, "compile the decoder layers (half a minute at the start); none: on for pt on a GPU"
+        None, "compile the decoder layers (half a minute at the start); none: on for a GPU"
+    )
+    group_linears: bool | None = option(
+        None,
+        "compute frozen linear layers that read the same input, with their LoRA adapters, as one; none: on",
+        rare=True,
     )
     loss_impl: Literal["auto", "fused", "plain"] = option(
         "auto",

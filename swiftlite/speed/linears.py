@@ -1,6 +1,5 @@
 """Finds the frozen linear layers that read the same input, and has each such group computed as one operator."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,9 @@ import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from swiftlite.config.errors import UserError
 from swiftlite.quant.fp8 import Fp8Linear, fits_fp8, spare_columns, to_fp8
+from swiftlite.speed.adapter_copies import Adapter, AdapterCopies
 from swiftlite.speed.compile import find_layers
 from swiftlite.speed.frozen_linears import frozen_linears
 
@@ -24,6 +25,9 @@ class Group:
         self.members = members
         self.input: Tensor | None = None
         self.outputs: list[Tensor] | None = None
+        # Of the adapters; see frozen_linears.
+        self.copies: list[Tensor] = []
+        self.digits: list[Tensor] = []
 
     def output(self, place: int, x: Tensor) -> Tensor:
         """What member number `place` makes of x."""
@@ -51,8 +55,31 @@ class Group:
             *map(list, zip(*adapters)),
             scales=[base.scale for base in bases] if stored else (),
             transposed=[base.transposed for base in bases] if hasattr(first, "transposed") else (),
+            copies=self.copies,
+            digits=self.digits,
             dtype=dtype,
         )
+
+    def keep_copies(self) -> list[Adapter]:
+        """Makes room for copies of this group's adapters, and says which they are of."""
+        bases = [base_of(member) for member in self.members]
+        adapters = [_adapter(member) for member in self.members]
+        present = [(base, a, b, factor) for base, (a, b, factor) in zip(bases, adapters) if a is not None]
+        if not present:
+            return []
+        ranks = [a.shape[0] for _, a, _, _ in present]
+        stored = isinstance(bases[0], FastFp8Linear)
+        dtype, device = bases[0].dtype if stored else bases[0].weight.dtype, bases[0].weight.device
+        down = torch.empty(sum(ranks), bases[0].in_features, dtype=dtype, device=device)
+        made = [Adapter(a, b, factor, part) for (_, a, b, factor), part in zip(present, down.split(ranks))]
+        self.copies = [down, *(one.up for one in made)]
+        if stored and spare_columns(sum(ranks)):
+            limits = torch.empty(sum(ranks), dtype=torch.float32, device=device)
+            self.digits, first = [limits], 0
+            for one, (base, _, _, _) in zip(made, present):
+                self.digits += one.ride_along(base.weight, base.scale, limits, first)
+                first += one.a.shape[0]
+        return made
 
 
 class FastLinear(nn.Linear):
@@ -102,26 +129,29 @@ def base_of(member: nn.Module) -> Any:
     return member.base_layer if isinstance(member, LoraLinear) else member
 
 
-def _adapter(member: nn.Module) -> tuple[Tensor | None, Tensor | None, float]:
+def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
     if not isinstance(member, LoraLinear):
         return None, None, 1.0
     name = member.active_adapters[0]
     return member.lora_A[name].weight, member.lora_B[name].weight, member.scaling[name]
 
 
-def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: int = 1) -> str | None:
+def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: int = 1) -> list[str]:
     """Groups the frozen linear layers of all decoder layers, and stores them in fp8 if that is wanted.
 
     To be called once the tuner is on the model and before it is compiled. Nothing changes for layers that train,
     carry another adapter than plain LoRA, or are no plain linear layers.
 
     Returns:
-        What the header should say, or None when there is nothing to group.
+        What the header should say; nothing when there is nothing to group.
+
+    Raises:
+        UserError: fp8 is wanted and no layer can be stored in it.
     """
     layers = find_layers(model)
     suitable = [m for layer in layers or () for m in _outermost(layer) if _is_suitable(m)]
-    if not suitable:
-        return None
+    if not suitable and quant_method != "fp8":
+        return []
     groups = [Group(members) for members in _readers_of_one_input(model, suitable)]
     if quant_method == "fp8":
         groups = [piece for group in groups for piece in _split_by_fp8(group)]
@@ -130,20 +160,33 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         bases = [base_of(member) for member in group.members]
         if quant_method == "fp8" and fits_fp8(bases[0]):
             ranks = [0 if a is None else a.shape[0] for a, _, _ in map(_adapter, group.members)]
-            for base, _rank in zip(bases, ranks):
+            for base in bases:
                 to_fp8(base, spare=spare_columns(sum(ranks)), copies=copies)
                 stored += base.weight.numel()
         for place, member in enumerate(group.members):
             _join(member, group, place)
-    if stored and torch.cuda.is_available():
+    if quant_method == "fp8" and not stored:
+        raise UserError(
+            "--quant_method fp8: no frozen linear layer of this model fits (sizes must be multiples of 16, adapters "
+            "plain LoRA); leave it away"
+        )
+    if base_of(suitable[0]).weight.is_cuda:
         torch.cuda.empty_cache()
-    sizes = Counter(len(group.members) for group in groups)
-    line = f"linears: {len(suitable)} frozen ones in {len(groups)} groups of {_counts(sizes)} that read one input"
-    return line + (f"; {stored / 1e9:.2f} billion of their weights in fp8" if quant_method == "fp8" else "")
+        _keep_copies(model, groups)
+    notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
+    if stored:
+        notes.append(
+            f"fp8: {stored / 1e9:.2f} billion frozen weights of the layers (asked for; it changes the numbers a little)"
+        )
+    return notes
 
 
-def _counts(sizes: Counter[int]) -> str:
-    return " and ".join(str(size) for size in sorted(sizes))
+def _keep_copies(model: nn.Module, groups: list[Group]) -> None:
+    adapters = [one for group in groups for one in group.keep_copies()]
+    if adapters:
+        copies = AdapterCopies(adapters)
+        decoder: Any = getattr(model, "get_base_model", lambda: model)().base_model
+        decoder.register_forward_pre_hook(lambda *_: copies.refresh())
 
 
 def _split_by_fp8(group: Group) -> list[Group]:
@@ -152,7 +195,7 @@ def _split_by_fp8(group: Group) -> list[Group]:
     return [Group(half) for half in halves if half]
 
 
-def _join(member: nn.Module, group: Group, place: int) -> None:
+def _join(member: Any, group: Group, place: int) -> None:
     # As FSDP2 and parametrizations do it: a subclass with another forward, everything else as it was.
     if isinstance(member, LoraLinear):
         member.__class__ = FastLoraLinear
@@ -162,7 +205,7 @@ def _join(member: nn.Module, group: Group, place: int) -> None:
             base.group, base.place = Group([base]), 0
     else:
         member.__class__ = FastFp8Linear if isinstance(member, Fp8Linear) else FastLinear
-    member.group, member.place = group, place  # pyrefly: ignore
+    member.group, member.place = group, place
 
 
 def _outermost(layer: nn.Module) -> list[nn.Module]:

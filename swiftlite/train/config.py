@@ -12,6 +12,7 @@ from swiftlite.config.general import GeneralConfig
 from swiftlite.config.options import NONE_WORDS, option
 from swiftlite.data.config import DataConfig, TextDataConfig
 from swiftlite.models.config import ModelConfig, ScratchOptions
+from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
 from swiftlite.tuners.lora.config import LoraOptions
@@ -137,6 +138,7 @@ class TrainConfig(CommandConfig):
     tuner: TunerConfig
     lora: LoraOptions
     optim: OptimConfig
+    quant: QuantOptions
     speed: SpeedOptions
     run: RunConfig
 
@@ -171,6 +173,11 @@ class TrainConfig(CommandConfig):
             raise UserError("--streaming true needs --max_steps: nobody knows how many rows a stream has")
         if self.run.resume == "":
             raise UserError("--resume is empty: give a run folder, or no value for the newest run of this model")
+        if self.quant.quant_method != "none" and self.tuner.sft_type == "full":
+            raise UserError(
+                f"--quant_method {self.quant.quant_method} stores frozen weights and --sft_type full trains them; use "
+                "an adapter (--sft_type lora), or leave it away"
+            )
         self._note_idle_settings()
         self._make_absolute()
 
@@ -210,6 +217,7 @@ class SftConfig(TrainConfig):
         "tuner": TunerConfig,
         "lora": LoraOptions,
         "optim": OptimConfig,
+        "quant": QuantOptions,
         "speed": SpeedOptions,
         "run": RunConfig,
     }
@@ -270,6 +278,7 @@ class PtConfig(TrainConfig):
         "tuner": PretrainTunerConfig,
         "lora": LoraOptions,
         "optim": PretrainOptimConfig,
+        "quant": QuantOptions,
         "speed": SpeedOptions,
         "run": RunConfig,
         "pretrain": EvalOnlyOptions,

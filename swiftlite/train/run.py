@@ -7,6 +7,7 @@ from typing import TypeVar
 from swiftlite.parallel.launch import World, read_world
 from swiftlite.parallel.strategy import make_strategy
 from swiftlite.speed.compile import compile_layers
+from swiftlite.speed.linears import speed_up_linears
 from swiftlite.speed.loss import choose_loss
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.decide import decide, decide_attention, make_repeatable
@@ -42,6 +43,9 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
     strategy = make_strategy(device, config.model.dtype, world)
     model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
     with strategy.autocast():
+        if config.speed.group_linears:
+            method, copies = config.quant.quant_method, config.quant.fp8_copies
+            notes += speed_up_linears(model, quant_method=method, copies=copies)
         if config.speed.torch_compile:
             dynamic, shape = inputs.data.packing is None, (config.optim.batch_size, config.data.max_length)
             notes.append(compile_layers(model, dynamic=dynamic, trial_shape=(2, 16) if dynamic else shape))
