@@ -1,5 +1,8 @@
 """Frozen linear layers in fp8 (e4m3): one scale a row, and products with row-wise scaled activations."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -12,15 +15,34 @@ _PITCH = 128
 # Three columns a rank: high times high, low times high, high times low.
 DIGITS = 3
 _MOST_SPARE = 256
+# Rows whose largest weight is above this share of all rows' largest keep at least 9 of e4m3's 15 binary orders.
+_LEAST_ROW = 2.0**-6
 _ADA = (8, 9)
+
+
+@dataclass
+class Fp8Rows:
+    """The weights of one or more frozen linear layers with the same input, below each other.
+
+    Attributes:
+        rows: (n, in) e4m3; `spare` columns stand behind each row in memory, in which adapters ride along
+            (speed/adapter_copies.py).
+        scale: (n,) float32; w = rows · scale.
+        back_scale: (in,) float32, the one value of `scale` where all rows share it, else None.
+        turned: (in, n) e4m3 with spare columns, the rows transposed, where two copies are kept.
+    """
+
+    rows: Tensor
+    scale: Tensor
+    back_scale: Tensor | None
+    turned: Tensor | None = None
 
 
 class Fp8Linear(nn.Linear):
     """A frozen linear layer: `weight` (out, in) in e4m3, `scale` (out,) float32; w = weight · scale.
 
-    Row-wise scaling as in "FP8 Formats for Deep Learning" (arXiv 2209.05433, section 4). `spare` columns stand behind
-    each row in memory, in which an adapter's weights ride along (speed/adapter_copies.py). This forward is the plain
-    one; speed/linears.py has the fast one.
+    Scaled as in "FP8 Formats for Deep Learning" (arXiv 2209.05433, section 4). This forward is the plain one;
+    speed/linears.py has the fast one.
     """
 
     scale: Tensor
@@ -57,34 +79,43 @@ def spare_columns(ranks: int) -> int:
 
 
 @torch.no_grad()
-def to_fp8(linear: nn.Linear, *, spare: int = 0, copies: int = 1) -> None:
-    """Stores a linear layer in fp8, in place.
+def to_fp8(linears: Sequence[nn.Linear], *, spare: int = 0, copies: int = 1) -> Fp8Rows:
+    """Stores linear layers that read the same input in fp8, in place.
+
+    One scale serves all rows unless they differ so much that the smallest would lose digits: a float's precision does
+    not depend on its scale, and gradients then need no multiplication by row scales on their way back.
 
     Args:
         spare: columns kept free behind each row.
-        copies: 2 keeps the transposed weights too (`transposed`, (in, out) with spare columns of their own).
+        copies: 2 keeps the transposed rows too.
     """
-    linear.__class__ = Fp8Linear
-    assert isinstance(linear, Fp8Linear)
-    linear.dtype = linear.weight.dtype
-    rows, scale = quantise_rows(linear.weight.data)
-    del linear.weight
-    linear.weight = nn.Parameter(with_spare(rows, spare), requires_grad=False)
-    linear.register_buffer("scale", scale.squeeze(1), persistent=False)
+    weights = [linear.weight.data for linear in linears]
+    limits = torch.cat([weight.abs().amax(1).float() for weight in weights])
+    common = bool((limits[limits > 0] > limits.max() * _LEAST_ROW).all())
+    scale = (limits.max().expand_as(limits).contiguous() if common else limits) / LARGEST
+    scale = scale.clamp_min_(SMALLEST_SCALE)
+    n, columns = len(scale), weights[0].shape[1]
+    storage = torch.zeros(n, columns + spare, dtype=torch.int8, device=scale.device).view(E4M3)
+    sizes = [len(weight) for weight in weights]
+    parts = zip(linears, weights, storage[:, :columns].split(sizes), scale.split(sizes))
+    for linear, weight, rows, its_scale in parts:
+        rows.view(torch.int8).copy_(_rounded(weight.float() / its_scale[:, None]).view(torch.int8))
+        linear.__class__ = Fp8Linear
+        assert isinstance(linear, Fp8Linear)
+        linear.dtype = weight.dtype
+        linear.weight = nn.Parameter(rows, requires_grad=False)
+        linear.register_buffer("scale", its_scale, persistent=False)
+    rows = storage[:, :columns]
+    back_scale = scale[0].expand(columns).contiguous() if common else None
+    turned = None
     if copies == 2:
-        turned = with_spare(rows.t(), spare and _PITCH)
-        linear.register_buffer("transposed", turned, persistent=False)
-
-
-def with_spare(rows: Tensor, spare: int) -> Tensor:
-    """A copy of (rows, columns) with `spare` zero columns behind each row in memory, which the view does not show."""
-    storage = torch.zeros(rows.shape[0], rows.shape[1] + spare, dtype=torch.int8, device=rows.device)
-    storage[:, : rows.shape[1]] = rows.view(torch.int8) if rows.is_contiguous() else rows.t().view(torch.int8).t()
-    return storage.view(rows.dtype)[:, : rows.shape[1]]
+        turned = torch.zeros(columns, n + spare, dtype=torch.int8, device=scale.device).view(E4M3)[:, :n]
+        turned.view(torch.int8).copy_(rows.view(torch.int8).t())
+    return Fp8Rows(rows, scale, back_scale, turned)
 
 
 def whole_rows(view: Tensor) -> Tensor:
-    """The rows of `with_spare` with their spare columns."""
+    """Rows together with the spare columns behind them."""
     return view.as_strided((view.shape[0], view.stride(0)), (view.stride(0), 1))
 
 
@@ -96,7 +127,11 @@ def dequantise(rows: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """(rows, columns) to e4m3 and one float32 scale a row, (rows, 1), so that the largest becomes 448."""
     scale = (x.abs().amax(-1, keepdim=True).float() / LARGEST).clamp_min(SMALLEST_SCALE)
-    return (x.float() / scale).clamp(-LARGEST, LARGEST).to(E4M3), scale
+    return _rounded(x.float() / scale), scale
+
+
+def _rounded(x: Tensor) -> Tensor:
+    return x.clamp(-LARGEST, LARGEST).to(E4M3)
 
 
 def product(rows: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, dtype: torch.dtype):

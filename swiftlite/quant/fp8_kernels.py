@@ -1,5 +1,7 @@
 """Triton kernels around fp8 products: rows to fp8, and weights transposed."""
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -8,95 +10,125 @@ from torch import Tensor
 from swiftlite.quant.fp8 import E4M3, LARGEST, SMALLEST_SCALE
 
 _BLOCK = 4096
+_MOST_PARTS = 4
 
 
 def quantise_rows(
-    x: Tensor,
+    parts: Sequence[Tensor],
     *,
     column_scale: Tensor | None = None,
     extra: Tensor | None = None,
     extra_scale: Tensor | None = None,
     spare: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Rows of x · column_scale to e4m3 with one scale a row, and `extra` in the spare columns behind them.
+    """Rows to e4m3 with one scale a row, and `extra` in the spare columns behind them.
 
     Each extra value stands there as a high and a low digit, which together carry about 8 bits; the row's scale covers
     both, so an extra value that is larger than all of the row does not overflow.
 
     Args:
-        x: (tokens, columns), half or single precision, contiguous rows.
-        column_scale: (columns,), half or single precision.
+        parts: (tokens, columns_i) each, which stand side by side in the rows.
+        column_scale: (columns,) float32, multiplied into the rows.
         extra, extra_scale: (tokens, ranks) and (ranks,) float32.
 
     Returns:
         (tokens, columns + spare) e4m3 and (tokens, 1) float32.
     """
-    tokens, columns = x.shape
-    out = torch.empty(tokens, columns + spare, dtype=E4M3, device=x.device)
-    scale = torch.empty(tokens, 1, dtype=torch.float32, device=x.device)
+    if len(parts) > _MOST_PARTS:
+        parts = [torch.cat(list(parts), 1)]
+    tokens, sizes = parts[0].shape[0], [part.shape[1] for part in parts]
+    columns = sum(sizes)
+    out = torch.empty(tokens, columns + spare, dtype=E4M3, device=parts[0].device)
+    scale = torch.empty(tokens, 1, dtype=torch.float32, device=parts[0].device)
     ranks = 0 if extra is None else extra.shape[1]
-    # Each row's factors are loaded once for several rows.
-    group = 1 if column_scale is None else 4
-    _quantise_rows[(triton.cdiv(tokens, group),)](
-        x, column_scale, extra, extra_scale, out, scale, x.stride(0), 0 if extra is None else extra.stride(0),
-        out.stride(0), tokens, columns, spare, ranks,
-        ROWS=group, SCALED=column_scale is not None, BLOCK=min(triton.next_power_of_2(columns), _BLOCK),
-        RANK_BLOCK=max(triton.next_power_of_2(ranks), 16), SPARE_BLOCK=max(triton.next_power_of_2(spare), 16),
-        LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE, num_warps=4,
+    empty = _MOST_PARTS - len(parts)
+    # A place holder where nothing is scaled.
+    factors = scale if column_scale is None else column_scale
+    strides = [part.stride(0) for part in parts] + [0] * empty
+    _quantise_rows[(tokens,)](
+        *parts, *[parts[0]] * empty, factors, extra, extra_scale, out, scale, *strides,
+        0 if extra is None else extra.stride(0), out.stride(0), *sizes, *[0] * empty, columns, spare, ranks,
+        PARTS=len(parts), SCALED=column_scale is not None,
+        BLOCK=min(triton.next_power_of_2(max(sizes)), _BLOCK), RANK_BLOCK=max(triton.next_power_of_2(ranks), 16),
+        SPARE_BLOCK=max(triton.next_power_of_2(spare), 16), LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE, num_warps=4,
     )  # fmt: skip
     return out, scale
 
 
 @triton.jit
 def _quantise_rows(
-    x, column_scale, extra, extra_scale, out, row_scale, x_stride, extra_stride, out_stride, tokens, columns, spare,
-    ranks: tl.constexpr, ROWS: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr,
+    p0, p1, p2, p3, column_scale, extra, extra_scale, out, row_scale, stride0, stride1, stride2, stride3,
+    extra_stride, out_stride, size0, size1, size2, size3, columns, spare, ranks: tl.constexpr,
+    PARTS: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr,
     SPARE_BLOCK: tl.constexpr, LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
 ):  # fmt: skip
-    first = tl.program_id(0).to(tl.int64) * ROWS
+    row = tl.program_id(0).to(tl.int64)
     rank = tl.arange(0, RANK_BLOCK)
+    largest = 0.0
+    if ranks > 0:
+        added = tl.load(extra + row * extra_stride + rank, mask=rank < ranks, other=0.0).to(tl.float32)
+        added *= tl.load(extra_scale + rank, mask=rank < ranks, other=0.0)
+        largest = tl.max(tl.abs(added))
+    # The row is read twice; the second time it comes from the cache.
+    largest = tl.maximum(largest, _largest(p0 + row * stride0, column_scale, size0, SCALED, BLOCK))
+    if PARTS > 1:
+        place = column_scale + size0
+        largest = tl.maximum(largest, _largest(p1 + row * stride1, place, size1, SCALED, BLOCK))
+    if PARTS > 2:
+        place = column_scale + size0 + size1
+        largest = tl.maximum(largest, _largest(p2 + row * stride2, place, size2, SCALED, BLOCK))
+    if PARTS > 3:
+        place = column_scale + size0 + size1 + size2
+        largest = tl.maximum(largest, _largest(p3 + row * stride3, place, size3, SCALED, BLOCK))
+    scale = tl.maximum(largest / LARGEST, SMALLEST)
+    inverse = 1.0 / scale
+    tl.store(row_scale + row, scale)
+    target = out + row * out_stride
+    _write(p0 + row * stride0, column_scale, size0, inverse, target, SCALED, BLOCK)
+    if PARTS > 1:
+        _write(p1 + row * stride1, column_scale + size0, size1, inverse, target + size0, SCALED, BLOCK)
+    if PARTS > 2:
+        start = size0 + size1
+        _write(p2 + row * stride2, column_scale + start, size2, inverse, target + start, SCALED, BLOCK)
+    if PARTS > 3:
+        start = size0 + size1 + size2
+        _write(p3 + row * stride3, column_scale + start, size3, inverse, target + start, SCALED, BLOCK)
+    behind = target + columns
+    if ranks > 0:
+        added = added * inverse  # pyrefly: ignore
+        high = added.to(tl.float8e4nv)
+        low = (added - high.to(tl.float32)).to(tl.float8e4nv)
+        tl.store(behind + rank, high, mask=rank < ranks)
+        tl.store(behind + ranks + rank, low, mask=rank < ranks)
+        tl.store(behind + 2 * ranks + rank, high, mask=rank < ranks)
     left = tl.arange(0, SPARE_BLOCK)
-    for step in range(ROWS):
-        row = first + step
-        # Behind the last row nothing is read or written.
-        end = tl.where(row < tokens, columns, 0)
-        known = rank < tl.where(row < tokens, ranks, 0)
-        largest = 0.0
-        # The row is read twice; the second time it comes from the cache.
-        for start in range(0, columns, BLOCK):
-            column = start + tl.arange(0, BLOCK)
-            values = _scaled(x + row * x_stride, column_scale, column, column < end, SCALED)
-            largest = tl.maximum(largest, tl.max(tl.abs(values)))
-        if ranks > 0:
-            added = tl.load(extra + row * extra_stride + rank, mask=known, other=0.0).to(tl.float32)
-            added *= tl.load(extra_scale + rank, mask=known, other=0.0)
-            largest = tl.maximum(largest, tl.max(tl.abs(added)))
-        scale = tl.maximum(largest / LARGEST, SMALLEST)
-        inverse = 1.0 / scale
-        tl.store(row_scale + row, scale, mask=row < tokens)
-        target = out + row * out_stride
-        for start in range(0, columns, BLOCK):
-            column = start + tl.arange(0, BLOCK)
-            inside = column < end
-            values = _scaled(x + row * x_stride, column_scale, column, inside, SCALED)
-            tl.store(target + column, (values * inverse).to(tl.float8e4nv), mask=inside)
-        if ranks > 0:
-            added = added * inverse  # pyrefly: ignore
-            high = added.to(tl.float8e4nv)
-            low = (added - high.to(tl.float32)).to(tl.float8e4nv)
-            tl.store(target + columns + rank, high, mask=known)
-            tl.store(target + columns + ranks + rank, low, mask=known)
-            tl.store(target + columns + 2 * ranks + rank, high, mask=known)
-        zero = tl.zeros((SPARE_BLOCK,), tl.float32).to(tl.float8e4nv)
-        tl.store(target + columns + left, zero, mask=(left >= 3 * ranks) & (left < tl.where(row < tokens, spare, 0)))
+    zero = tl.zeros((SPARE_BLOCK,), tl.float32).to(tl.float8e4nv)
+    tl.store(behind + left, zero, mask=(left >= 3 * ranks) & (left < spare))
 
 
 @triton.jit
-def _scaled(row, column_scale, column, inside, SCALED: tl.constexpr):
-    values = tl.load(row + column, mask=inside, other=0.0).to(tl.float32)
+def _scaled(row, column_scale, column, columns, SCALED: tl.constexpr):
+    values = tl.load(row + column, mask=column < columns, other=0.0).to(tl.float32)
     if SCALED:
-        values *= tl.load(column_scale + column, mask=inside, other=0.0).to(tl.float32)
+        values *= tl.load(column_scale + column, mask=column < columns, other=0.0)
     return values
+
+
+@triton.jit
+def _largest(row, column_scale, columns, SCALED: tl.constexpr, BLOCK: tl.constexpr):
+    largest = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, columns, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        largest = tl.maximum(largest, tl.abs(_scaled(row, column_scale, column, columns, SCALED)))
+    return tl.max(largest)
+
+
+@triton.jit
+def _write(row, column_scale, columns, inverse, target, SCALED: tl.constexpr, BLOCK: tl.constexpr):
+    for start in range(0, columns, BLOCK):
+        column = start + tl.arange(0, BLOCK)
+        values = _scaled(row, column_scale, column, columns, SCALED) * inverse
+        tl.store(target + column, values.to(tl.float8e4nv), mask=column < columns)
 
 
 def transpose(rows: Tensor, behind: Tensor | None) -> Tensor:

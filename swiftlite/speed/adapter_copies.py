@@ -14,9 +14,9 @@ class Adapter:
     Attributes:
         a, b: (rank, in) and (out, rank), the trained ones; factor: s.
         down: (rank, in), A in half precision, a slice of its group's. up: (out, rank), s · B.
-        weight: the base's e4m3 weight (out, in) with its row `scale` (out,), whose spare columns take B, or None.
-        limits, first: (ranks,) float32 of the group, and where this adapter's begin.
-        digits, back_limits: (in, spare) e4m3 and (rank,) float32 for A.
+        weight: the base's e4m3 weight (out, in), whose spare columns take B, or None; scale: (out,) float32.
+        riders: of the group, limits and back_limits, (ranks,) float32 each, and digits, (in, spare) e4m3 for the A.
+        first: where this adapter's ranks begin among the group's. back_scale: see Fp8Rows.
     """
 
     def __init__(self, a: Tensor, b: Tensor, factor: float, down: Tensor) -> None:
@@ -24,33 +24,28 @@ class Adapter:
         self.up = torch.empty(b.shape, dtype=down.dtype, device=down.device)
         self.weight: Tensor | None = None
         self.scale: Tensor | None = None
-        self.limits: Tensor | None = None
+        self.riders: list[Tensor] = []
         self.first = 0
-        self.digits: Tensor | None = None
-        self.back_limits: Tensor | None = None
-
-    def ride_along(self, weight: Tensor, scale: Tensor, limits: Tensor, first: int) -> list[Tensor]:
-        """Lets the digits stand in the spare columns of the e4m3 base weight, and of that weight transposed.
-
-        Returns:
-            What the backward pass needs: back_limits and digits.
-        """
-        rank, columns = self.a.shape
-        self.weight, self.scale, self.limits, self.first = weight, scale, limits, first
-        zeros = torch.zeros(columns, fp8.spare_columns(rank), dtype=torch.int8, device=weight.device)
-        self.digits = zeros.view(fp8.E4M3)
-        self.back_limits = torch.empty(rank, dtype=torch.float32, device=weight.device)
-        return [self.back_limits, self.digits]
+        self.back_scale: Tensor | None = None
 
     def row(self) -> list[int]:
         """What adapter_kernels.py reads of an adapter, in its order."""
-        tensors = (self.a, self.b, self.down, self.up, self.weight, self.scale, self.limits, self.digits)
-        pointers = [0 if tensor is None else tensor.data_ptr() for tensor in (*tensors, self.back_limits)]
+        limits, back_limits, digits = self.riders or (None, None, None)
+        tensors = (self.a, self.b, self.down, self.up, self.weight, self.scale, limits, digits, back_limits)
+        pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
         sizes = [self.b.shape[0], self.a.shape[1], self.a.shape[0], self.first]
-        ranks = 0 if self.limits is None else len(self.limits)
+        ranks = 0 if limits is None else len(limits)
         pitch = 0 if self.weight is None else self.weight.stride(0)
-        spare = 0 if self.digits is None else self.digits.shape[1]
-        return [*pointers, *sizes, ranks, pitch, spare]
+        spare = 0 if digits is None else digits.shape[1]
+        back_scale = 0 if self.back_scale is None else self.back_scale.data_ptr()
+        return [*pointers, *sizes, ranks, pitch, spare, back_scale]
+
+
+def riders(ranks: int, columns: int, device: torch.device) -> list[Tensor]:
+    """Room for the limits, back_limits and digits of a group's adapters; see adapter_kernels.py."""
+    limits, back_limits = torch.empty(2, ranks, dtype=torch.float32, device=device).unbind()
+    digits = torch.zeros(columns, fp8.spare_columns(ranks), dtype=torch.int8, device=device)
+    return [limits, back_limits, digits.view(fp8.E4M3)]
 
 
 class AdapterCopies:

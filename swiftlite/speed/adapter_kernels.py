@@ -8,7 +8,7 @@ from torch import Tensor
 # An adapter's digits are scaled to this; what it is multiplied by stays inside e4m3's range with it.
 _LARGEST = 256.0
 _SMALLEST = 1e-30
-_FIELDS = 16
+_FIELDS = 17
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -17,12 +17,12 @@ def write_copies(
 ) -> None:
     """Writes up, down and, where an adapter has them, limits and digits.
 
-    With v = s · B / (row scales of the base) or v = A^T, the limits are max |v| / 256 of each rank, and the digits
-    v / limits in e4m3: high, high and low, so that beside activations written as high, low, high (quantise_rows) one
-    sum holds high·high + low·high + high·low, about 8 bits of either.
+    With v = s · B or v = A^T, over the scale of the rows it stands behind, the limits are max |v| / 256 of each rank,
+    and the digits v / limits in e4m3: high, high and low, so that beside activations written as high, low, high
+    (quantise_rows) one sum holds high·high + low·high + high·low, about 8 bits of either.
 
     Args:
-        table: (adapters, 16) int64, rows of speed/adapter_copies.py.
+        table: (adapters, 17) int64, rows of speed/adapter_copies.py.
         factors: (adapters,) float32, s.
         longest, rank: the largest input or output size, and the largest rank.
     """
@@ -71,7 +71,8 @@ def _write_limits(
                 row = start + tl.arange(0, BLOCK)
                 value = tl.load(a + r * n + row, mask=row < n, other=0.0).to(tl.float32)
                 largest = tl.maximum(largest, tl.abs(value))
-            tl.store(_address(one, 8, tl.float32) + r, tl.maximum(tl.max(largest) / LARGEST, SMALLEST))
+            limit = tl.max(largest) / _back_scale(one) / LARGEST
+            tl.store(_address(one, 8, tl.float32) + tl.load(one + 12) + r, tl.maximum(limit, SMALLEST))
 
 
 @triton.jit
@@ -102,8 +103,20 @@ def _write_copies(
         value = tl.load(_address(one, 0, SOURCE) + place, mask=inside, other=0.0).to(tl.float32)
         tl.store(_address(one, 2, TARGET) + place, value.to(TARGET), mask=inside)
         if rides:
-            value = value / tl.load(_address(one, 8, tl.float32) + r, mask=r < rank, other=1.0)[None, :]
-            _write_digits(_address(one, 7, tl.float8e4nv), value, inside, row, r, tl.load(one + 15), 0, rank)
+            value = value / _back_scale(one)
+            first, ranks = tl.load(one + 12), tl.load(one + 13)
+            value = value / tl.load(_address(one, 8, tl.float32) + first + r, mask=r < rank, other=1.0)[None, :]
+            _write_digits(_address(one, 7, tl.float8e4nv), value, inside, row, r, tl.load(one + 15), first, ranks)
+
+
+@triton.jit
+def _back_scale(one):
+    """The one scale of all rows, or 1 where each has its own."""
+    address = tl.load(one + 16)
+    scale = 1.0
+    if address != 0:
+        scale = tl.load(address.to(tl.pointer_type(tl.float32)))
+    return scale
 
 
 @triton.jit

@@ -8,9 +8,10 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from swiftlite.config.errors import UserError
-from swiftlite.quant.fp8 import Fp8Linear, fits_fp8, spare_columns, to_fp8
-from swiftlite.speed.adapter_copies import Adapter, AdapterCopies
+from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, fits_fp8, spare_columns, to_fp8
+from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
 from swiftlite.speed.compile import find_layers
+from swiftlite.speed.fp8_linears import fp8_linears
 from swiftlite.speed.frozen_linears import frozen_linears
 
 
@@ -19,15 +20,23 @@ class Group:
 
     The first one called computes the outputs of all; the others are handed theirs. A layer that is called with
     another input, or out of turn, computes again, so the order only matters for speed.
+
+    Attributes:
+        stored: the members' weights, where they are in fp8.
+        copies, riders: of the members' adapters, kept up to date by AdapterCopies on a CUDA device.
     """
 
-    def __init__(self, members: list[nn.Module]) -> None:
-        self.members = members
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        self.members = list(members)
         self.input: Tensor | None = None
-        self.outputs: list[Tensor] | None = None
-        # Of the adapters; see frozen_linears.
+        self.outputs: Sequence[Tensor] | None = None
+        self.stored: Fp8Rows | None = None
+        self.bias: Tensor | None = None
+        self.sizes = [base_of(member).out_features for member in self.members]
         self.copies: list[Tensor] = []
-        self.digits: list[Tensor] = []
+        self.riders: list[Tensor] = []
+        first = base_of(self.members[0])
+        self.dtype: torch.dtype = first.dtype if isinstance(first, Fp8Linear) else first.weight.dtype
 
     def output(self, place: int, x: Tensor) -> Tensor:
         """What member number `place` makes of x."""
@@ -38,46 +47,45 @@ class Group:
             self.input = self.outputs = None
         return output
 
-    def compute(self, x: Tensor) -> list[Tensor]:
+    def compute(self, x: Tensor) -> Sequence[Tensor]:
         """The outputs of all members."""
+        a, b, factors = map(list, zip(*(_adapter(member) for member in self.members)))
+        if self.stored is not None:
+            return fp8_linears(
+                x, self.stored, self.sizes, self.bias, a, b, factors,
+                copies=self.copies, riders=self.riders, dtype=self.dtype,
+            )  # fmt: skip
         bases = [base_of(member) for member in self.members]
-        adapters = [_adapter(member) for member in self.members]
-        first: Any = bases[0]
-        stored = isinstance(first, FastFp8Linear)
         kind = x.device.type
-        dtype = first.dtype if stored else first.weight.dtype
-        if not stored and torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-        return frozen_linears(
-            x,
-            [base.weight for base in bases],
-            [base.bias for base in bases],
-            *map(list, zip(*adapters)),
-            scales=[base.scale for base in bases] if stored else (),
-            transposed=[base.transposed for base in bases] if hasattr(first, "transposed") else (),
-            copies=self.copies,
-            digits=self.digits,
-            dtype=dtype,
-        )
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.dtype
+        weights, biases = [base.weight for base in bases], [base.bias for base in bases]
+        return frozen_linears(x, weights, biases, a, b, factors, copies=self.copies, dtype=dtype)
+
+    def store_in_fp8(self, copies: int) -> int:
+        """Stores the members' weights in fp8; returns how many they are."""
+        bases = [base_of(member) for member in self.members]
+        ranks = sum(a.shape[0] for a, _, _ in map(_adapter, self.members) if a is not None)
+        self.stored = to_fp8(bases, spare=spare_columns(ranks), copies=copies)
+        if any(base.bias is not None for base in bases):
+            size = [base.weight.new_zeros(base.out_features, dtype=self.dtype) for base in bases]
+            self.bias = torch.cat([zero if base.bias is None else base.bias for zero, base in zip(size, bases)])
+        return self.stored.rows.numel()
 
     def keep_copies(self) -> list[Adapter]:
         """Makes room for copies of this group's adapters, and says which they are of."""
-        bases = [base_of(member) for member in self.members]
-        adapters = [_adapter(member) for member in self.members]
-        present = [(base, a, b, factor) for base, (a, b, factor) in zip(bases, adapters) if a is not None]
+        present = [(base_of(m), *_adapter(m)) for m in self.members if isinstance(m, LoraLinear)]
         if not present:
             return []
         ranks = [a.shape[0] for _, a, _, _ in present]
-        stored = isinstance(bases[0], FastFp8Linear)
-        dtype, device = bases[0].dtype if stored else bases[0].weight.dtype, bases[0].weight.device
-        down = torch.empty(sum(ranks), bases[0].in_features, dtype=dtype, device=device)
+        columns, device = present[0][0].in_features, present[0][1].device
+        down = torch.empty(sum(ranks), columns, dtype=self.dtype, device=device)
         made = [Adapter(a, b, factor, part) for (_, a, b, factor), part in zip(present, down.split(ranks))]
         self.copies = [down, *(one.up for one in made)]
-        if stored and spare_columns(sum(ranks)):
-            limits = torch.empty(sum(ranks), dtype=torch.float32, device=device)
-            self.digits, first = [limits], 0
+        if self.stored is not None and spare_columns(sum(ranks)):
+            self.riders, first = riders(sum(ranks), columns, device), 0
             for one, (base, _, _, _) in zip(made, present):
-                self.digits += one.ride_along(base.weight, base.scale, limits, first)
+                one.weight, one.scale, one.riders, one.first = base.weight, base.scale, self.riders, first
+                one.back_scale = self.stored.back_scale
                 first += one.a.shape[0]
         return made
 
@@ -157,12 +165,8 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         groups = [piece for group in groups for piece in _split_by_fp8(group)]
     stored = 0
     for group in groups:
-        bases = [base_of(member) for member in group.members]
-        if quant_method == "fp8" and fits_fp8(bases[0]):
-            ranks = [0 if a is None else a.shape[0] for a, _, _ in map(_adapter, group.members)]
-            for base in bases:
-                to_fp8(base, spare=spare_columns(sum(ranks)), copies=copies)
-                stored += base.weight.numel()
+        if quant_method == "fp8" and fits_fp8(base_of(group.members[0])):
+            stored += group.store_in_fp8(copies)
         for place, member in enumerate(group.members):
             _join(member, group, place)
     if quant_method == "fp8" and not stored:
@@ -201,11 +205,22 @@ def _join(member: Any, group: Group, place: int) -> None:
         member.__class__ = FastLoraLinear
         base = base_of(member)
         if isinstance(base, Fp8Linear):
-            base.__class__ = FastFp8Linear
-            base.group, base.place = Group([base]), 0
-    else:
+            # For when the adapter is disabled, or reads its input through a dropout.
+            alone = Group([base])
+            alone.stored, alone.bias = _part_of(group, place), base.bias
+            _join(base, alone, 0)
+    elif not isinstance(member, FastFp8Linear):
         member.__class__ = FastFp8Linear if isinstance(member, Fp8Linear) else FastLinear
     member.group, member.place = group, place
+
+
+def _part_of(group: Group, place: int) -> Fp8Rows:
+    """One member's share of its group's weights."""
+    stored = group.stored
+    assert stored is not None
+    end = sum(group.sizes[: place + 1])
+    part = slice(end - group.sizes[place], end)
+    return Fp8Rows(stored.rows[part], stored.scale[part], stored.back_scale)
 
 
 def _outermost(layer: nn.Module) -> list[nn.Module]:
