@@ -25,11 +25,15 @@ Progress = Callable[[str, int], None]
 
 
 class Samples(Protocol):
-    """What training reads: a TokenizedDataset, or blocks packed from one (see there what the arrays are)."""
+    """What training reads: a TokenizedDataset, or blocks or bins made of one (see there what the fields are)."""
 
     lengths: NDArray[np.int64]
     trained: NDArray[np.float64]
     squares: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @property
+    def most_documents(self) -> int | None: ...
 
     def __len__(self) -> int: ...
 

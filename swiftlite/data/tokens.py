@@ -94,7 +94,11 @@ class TokenizedDataset:
         hashes: (samples,) uint64 of the ids.
         text_bytes: (samples,) int64, UTF-8 bytes of a plain text kept whole; 0 for anything else.
         squares: (samples,) int64, the sum of T*T over each sample's documents of T tokens.
+        rows: (samples,) int64, rows that each sample counts for: 1, and in bins those it holds.
+        most_documents: the most documents, of those that do not see each other, that a sample holds; None: not known.
     """
+
+    most_documents: int | None = 1
 
     def __init__(self, shards: Sequence[Shard], shard_of: NDArray[Any], item: NDArray[Any]) -> None:
         self._shards = list(shards)
@@ -105,6 +109,7 @@ class TokenizedDataset:
         self.hashes = self._gather(lambda shard: shard.hashes, DTYPES["hashes"])
         self.text_bytes = self._gather(lambda shard: shard.text_bytes, DTYPES["text_bytes"])
         self.squares = self.lengths**2
+        self.rows = np.ones(len(self._item), np.int64)
 
     @classmethod
     def of_shard(cls, shard: Shard) -> Self:

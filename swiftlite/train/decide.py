@@ -32,9 +32,8 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
         whole = isinstance(config, PtConfig) or dtype == "fp16"
         config.set("optim_precision", "fp32" if whole and config.tuner.sft_type == "full" else "same")
     if config.speed.torch_compile is None:
-        # Blocks have one shape; rows of many lengths would be compiled anew again and again.
-        fixed = isinstance(config, PtConfig) and config.data.packing
-        config.set("torch_compile", fixed and device.type == "cuda")
+        # Blocks and bins have one shape; rows of many lengths would be compiled anew again and again.
+        config.set("torch_compile", config.data.packing and device.type == "cuda")
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
@@ -62,6 +61,10 @@ def decide_attention(config: TrainConfig, device: torch.device, model: Pretraine
     attention, why = choose_attention(config.model.attn_impl, device, config.model.dtype, model)
     config.set("attn_impl", attention)
     notes.append(f"attention: {attention} ({why})")
+    if config.data.padding_free is None:
+        # Eager attention fills a (total, total) matrix, which costs more than the padding that joining rows saves.
+        joins = device.type == "cuda" and attention != "eager" and not config.data.packing
+        config.set("padding_free", joins)
 
 
 def _accumulation(config: TrainConfig, world: World) -> int:

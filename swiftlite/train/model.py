@@ -35,9 +35,7 @@ def load_trainable(
     whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
-    packing = inputs.data.packing
-    if config.data.padding_free or (packing is not None and packing.isolated):
-        check_isolation(base, "isolate_documents" if packing else "padding_free")
+    _isolate(base, config, inputs, notes)
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
@@ -68,6 +66,30 @@ def trains_fp32(config: TrainConfig) -> bool:
     """Whether a tuner that trains whole weights keeps them in fp32 while the maths runs in half precision."""
     half = config.model.dtype != "fp32"
     return half and (config.optim.optim_precision == "fp32" or config.model.dtype == "fp16")
+
+
+def _isolate(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: list[str]) -> None:
+    """Sees to it that joined documents do not see each other; joins none where nobody asked for it and they would."""
+    flag = joining_flag(config, inputs)
+    if flag is None:
+        return
+    try:
+        check_isolation(base, flag)
+    except UserError:
+        if flag in config.sources or flag != "padding_free":
+            raise
+        config.set("padding_free", False)
+        notes.append(f"rows are padded: {type(base).__name__} would let joined rows see each other")
+
+
+def joining_flag(config: TrainConfig, inputs: Inputs) -> str | None:
+    """The flag by which one row of a batch holds several documents that must not see each other, if any does."""
+    blocks = inputs.data.packing
+    if blocks is not None:
+        return "isolate_documents" if blocks.isolated else None
+    if config.data.packing:
+        return "packing"
+    return "padding_free" if config.data.padding_free else None
 
 
 @torch.no_grad()

@@ -79,14 +79,15 @@ def _evaluate(config: PtConfig) -> TrainResult:
     with strategy.autocast():
         loss = choose_loss(model, config.speed.loss_impl, notes)
     _say(*notes)
+    rows = config.run.eval_batch_size or config.optim.batch_size
     metrics: dict[str, Any] = {}
     reports = []
     for spec in config.data.val_dataset:
         one = dataclasses.replace(config.data, dataset=[spec], val_dataset=[], split_dataset_ratio=0.0)
         data = load_texts(one, TextTemplate(tokenizer), tokenizer, world)
         reports += data.report["sources"]
-        val = Collator(data.train, one, tokenizer.pad_token_id or 0, device, data.packing)
-        loss_value = eval_loss(loss, val, strategy, config.run.eval_batch_size or config.optim.batch_size)
+        val = Collator(data.train, one, tokenizer.pad_token_id or 0, device, rows, data.packing)
+        loss_value = eval_loss(loss, val, strategy, rows)
         record = eval_record(loss_value, val, data.train_bytes) | {"tokens": int(data.train.lengths.sum())}
         metrics[spec] = record
         _say(f"{spec}: " + "  ".join(f"{k.removeprefix('eval_')} {v:,.5g}" for k, v in record.items()))
