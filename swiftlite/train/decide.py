@@ -13,6 +13,8 @@ from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers
 
 _ROWS_PER_STEP = 16
+# These keep joined rows apart by a mask of (total, total) places, which costs more than the padding that joining saves.
+_APART_BY_MASK = ("sdpa", "eager")
 
 
 def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
@@ -53,7 +55,7 @@ def _learning_rate(config: TrainConfig) -> float:
 
 
 def decide_attention(config: TrainConfig, device: torch.device, model: PretrainedConfig, notes: list[str]) -> None:
-    """Writes the attention implementation for this model into `config`, and why into `notes`.
+    """Writes the attention implementation for this model into `config`, and why into `notes`; and what it is good for.
 
     Raises:
         UserError: the one asked for cannot run here.
@@ -62,8 +64,7 @@ def decide_attention(config: TrainConfig, device: torch.device, model: Pretraine
     config.set("attn_impl", attention)
     notes.append(f"attention: {attention} ({why})")
     if config.data.padding_free is None:
-        # Eager attention fills a (total, total) matrix, which costs more than the padding that joining rows saves.
-        joins = device.type == "cuda" and attention != "eager" and not config.data.packing
+        joins = device.type == "cuda" and attention not in _APART_BY_MASK and not config.data.packing
         config.set("padding_free", joins)
 
 

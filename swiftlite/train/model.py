@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
+from swiftlite.data.tokens import Packing
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
@@ -35,7 +36,7 @@ def load_trainable(
     whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
-    _isolate(base, config, inputs, notes)
+    isolate(base, config, inputs.data.packing, notes)
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
@@ -68,9 +69,13 @@ def trains_fp32(config: TrainConfig) -> bool:
     return half and (config.optim.optim_precision == "fp32" or config.model.dtype == "fp16")
 
 
-def _isolate(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: list[str]) -> None:
-    """Sees to it that joined documents do not see each other; joins none where nobody asked for it and they would."""
-    flag = joining_flag(config, inputs)
+def isolate(base: PreTrainedModel, config: TrainConfig, blocks: Packing | None, notes: list[str]) -> None:
+    """Sees to it that joined documents do not see each other; joins none where nobody asked for it and they would.
+
+    Raises:
+        UserError: they would, and joining was asked for.
+    """
+    flag = joining_flag(config, blocks)
     if flag is None:
         return
     try:
@@ -82,9 +87,8 @@ def _isolate(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: 
         notes.append(f"rows are padded: {type(base).__name__} would let joined rows see each other")
 
 
-def joining_flag(config: TrainConfig, inputs: Inputs) -> str | None:
+def joining_flag(config: TrainConfig, blocks: Packing | None) -> str | None:
     """The flag by which one row of a batch holds several documents that must not see each other, if any does."""
-    blocks = inputs.data.packing
     if blocks is not None:
         return "isolate_documents" if blocks.isolated else None
     if config.data.packing:
