@@ -3,18 +3,24 @@
 import dataclasses
 import math
 from bisect import bisect_left
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from swiftlite.data.loading import Data
+from swiftlite.data.stream import BEGINNING, Position, RowStream, Sample
+from swiftlite.data.tokenize import Report
 from swiftlite.data.tokens import Row, TokenizedDataset
 
 # The tensors that hold the borders of documents have room for the fullest bin in every batch, and empty documents cost
 # attention kernels time. Best fit leaves the shortest rows to the last bins (126 rows there, 5 on average): bins of at
 # most eight times the average cost 0.1 to 0.2 % of the fill.
 _MOST_ROWS = 8
+# Rows of a stream that are packed together: enough for bins as full as those of a whole data set, and read in a second.
+WINDOW_ROWS = 4096
 
 
 def pack(
@@ -91,18 +97,32 @@ class BinDataset:
         lengths: (bins,) int64, real tokens. trained: (bins,) float64, the sum of its rows' trained weights.
         squares: (bins,) int64, the sum of T*T over its rows of T tokens. rows: (bins,) int64, rows in it.
         most_documents: the most rows that a bin holds.
+
+    Args:
+        order, starts: which rows are in which bin, as `pack` tells it.
+        most_documents: where it is not these bins alone that are trained on.
     """
 
-    def __init__(self, source: TokenizedDataset, capacity: int) -> None:
+    def __init__(
+        self,
+        source: TokenizedDataset,
+        capacity: int,
+        order: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        most_documents: int | None = None,
+    ) -> None:
         self.source, self.capacity = source, capacity
-        most = math.ceil(_MOST_ROWS * capacity / source.lengths.mean())
-        self._order, self._starts = pack(source.lengths, capacity, most)
-        starts = self._starts[:-1]
-        self.rows = np.diff(self._starts)
-        self.lengths = np.add.reduceat(source.lengths[self._order], starts)
-        self.trained = np.add.reduceat(source.trained[self._order], starts)
-        self.squares = np.add.reduceat(source.squares[self._order], starts)
-        self.most_documents = int(self.rows.max())
+        self._order, self._starts = order, starts
+        self.rows = np.diff(starts)
+        self.lengths = np.add.reduceat(source.lengths[order], starts[:-1])
+        self.trained = np.add.reduceat(source.trained[order], starts[:-1])
+        self.squares = np.add.reduceat(source.squares[order], starts[:-1])
+        self.most_documents = most_documents or int(self.rows.max())
+
+    @classmethod
+    def of(cls, source: TokenizedDataset, capacity: int) -> Self:
+        """All rows of `source`, packed."""
+        return cls(source, capacity, *pack(source.lengths, capacity, _most_rows(source, capacity)))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -132,12 +152,73 @@ class BinDataset:
         }
 
 
+class BinStream:
+    """A RowStream's rows in bins: those of each window of rows are packed together, once they are read.
+
+    A position is the first row of a window and the bins used of it: to go on there, the window is packed again.
+
+    Args:
+        most_rows: the most rows of a bin.
+    """
+
+    def __init__(self, rows: RowStream, capacity: int, most_rows: int) -> None:
+        self.rows, self.capacity, self.most_rows = rows, capacity, most_rows
+
+    @property
+    def name(self) -> str:
+        return self.rows.name
+
+    def reports(self) -> list[Report]:
+        return self.rows.reports()
+
+    def require_rows(self, name: str) -> None:
+        self.rows.require_rows(name)
+
+    def dataset(self, samples: Sequence[Sample]) -> BinDataset:
+        """Bins of this stream as a data set."""
+        rows = []
+        for sample in samples:
+            cuts = np.cumsum(sample.lengths)[:-1]
+            rows += zip(np.split(sample.ids, cuts), np.split(sample.weights, cuts), strict=True)
+        starts = np.cumsum([0, *(len(sample.lengths) for sample in samples)])
+        source = TokenizedDataset.from_rows(rows)
+        return BinDataset(source, self.capacity, np.arange(len(rows)), starts, self.most_rows)
+
+    def samples(self, seed: int, epoch: int, start: Position = BEGINNING) -> Iterator[Sample]:
+        """The bins of a pass from `start` on, in each window by their first row."""
+        skip = start.pieces
+        windows = groupby(self.rows.samples(seed, epoch, Position(start.rows)), key=_window)
+        for window, samples in windows:
+            rows = [(sample.ids, sample.weights) for sample in samples]
+            order, starts = pack(np.array([len(ids) for ids, _ in rows]), self.capacity, self.most_rows)
+            bins = [order[begin:end] for begin, end in pairwise(starts)]
+            for number, members in enumerate(bins[skip:], skip + 1):
+                used_up = number == len(bins)
+                end = Position((window + 1) * WINDOW_ROWS) if used_up else Position(window * WINDOW_ROWS, number)
+                ids, weights = zip(*(rows[row] for row in members))
+                yield Sample(np.concatenate(ids), np.concatenate(weights), end, tuple(map(len, ids)))
+            skip = 0
+
+
+def _window(sample: Sample) -> int:
+    """The window that a sample's row is in: behind its last piece, the position is at the next row."""
+    row = sample.end.rows if sample.end.pieces else sample.end.rows - 1
+    return row // WINDOW_ROWS
+
+
+def _most_rows(source: TokenizedDataset, capacity: int) -> int:
+    return math.ceil(_MOST_ROWS * capacity / source.lengths.mean())
+
+
 def pack_data(data: Data, capacity: int) -> Data:
     """`data` with its training and validation rows in bins of `capacity` tokens, which no row exceeds."""
-    train, val = data.train, data.val
+    train, val, stream = data.train, data.val, data.stream
     assert isinstance(train, TokenizedDataset) and isinstance(val, TokenizedDataset | None)
-    bins = BinDataset(train, capacity)
-    report = data.report | {"bins": bins.describe()}
-    return dataclasses.replace(
-        data, train=bins, val=BinDataset(val, capacity) if val is not None else None, report=report
-    )
+    report = data.report
+    if isinstance(stream, RowStream):
+        stream = BinStream(stream, capacity, _most_rows(train, capacity))
+        report = report | {"bins": {"capacity": capacity, "window_rows": WINDOW_ROWS}}
+    bins, val_bins = BinDataset.of(train, capacity), BinDataset.of(val, capacity) if val is not None else None
+    if stream is None:
+        report = report | {"bins": bins.describe()}
+    return dataclasses.replace(data, train=bins, val=val_bins, stream=stream, report=report)

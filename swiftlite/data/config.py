@@ -105,11 +105,6 @@ class DataConfig:
 
     def _check_packing(self) -> None:
         """Refuse what cannot be joined to bins."""
-        if self.packing and self.streaming:
-            raise UsageError(
-                "--packing true looks for rows that fill a bin among all of them and --streaming true reads them one "
-                "by one; leave one of them away (a GPU joins rows without padding either way)"
-            )
         if self.packing and self.group_by_length:
             raise UsageError("--group_by_length has nothing to do in full bins; leave it away, or pass --packing false")
 

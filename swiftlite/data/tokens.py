@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.lib import format as npy
@@ -24,6 +24,22 @@ DTYPES = {
 }
 
 Row = tuple[NDArray[np.int32], NDArray[np.float16]]
+
+
+class Samples(Protocol):
+    """What training reads: a TokenizedDataset, or blocks or bins made of one (see there what the fields are)."""
+
+    lengths: NDArray[np.int64]
+    trained: NDArray[np.float64]
+    squares: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @property
+    def most_documents(self) -> int | None: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Row: ...
 
 
 @dataclass(frozen=True)

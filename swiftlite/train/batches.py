@@ -9,10 +9,10 @@ import torch
 from swiftlite.data.bins import BinDataset
 from swiftlite.data.collate import Batch, Layout, collate, collate_bins, collate_blocks
 from swiftlite.data.config import DataConfig
-from swiftlite.data.loading import Data, Samples
+from swiftlite.data.loading import Data
 from swiftlite.data.sampler import EpochPlan, MicroBatch
 from swiftlite.data.stream import BEGINNING, Position, StreamPlan
-from swiftlite.data.tokens import Packing
+from swiftlite.data.tokens import Packing, Samples
 
 Plan = EpochPlan | StreamPlan
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from swiftlite.chat.checks import show_example
-from swiftlite.data.bins import BinDataset
+from swiftlite.data.bins import WINDOW_ROWS, BinDataset
 from swiftlite.data.loading import Data
 from swiftlite.measure.parameters import parameter_line
 from swiftlite.train.config import TrainConfig
@@ -93,11 +93,17 @@ def _data(config: TrainConfig, inputs: Inputs, world_size: int) -> list[str]:
 
 def _bins(config: TrainConfig, bins: BinDataset, world_size: int) -> str:
     o, about = config.optim, bins.describe()
+    full = f"{about['fill']:.1%} full, {about['rows_in_a_bin']:.1f} rows a bin"
     step = o.batch_size * (o.gradient_accumulation_steps or 1) * world_size
+    if config.data.streaming:
+        return (
+            f"packing: each {WINDOW_ROWS} rows that are read go into bins of {bins.capacity} tokens; those of the "
+            f"first {about['rows']}: {full}; a step is {step} bins instead of {step} rows"
+        )
     return (
-        f"packing: {about['rows']} rows in {about['bins']} bins of {bins.capacity} tokens, {about['fill']:.1%} full, "
-        f"{about['rows_in_a_bin']:.1f} rows a bin; steps an epoch: {math.ceil(about['rows'] / step)} before, "
-        f"{math.ceil(about['bins'] / step)} now, of {step} bins instead of {step} rows"
+        f"packing: {about['rows']} rows in {about['bins']} bins of {bins.capacity} tokens, {full}; steps an epoch: "
+        f"{math.ceil(about['rows'] / step)} before, {math.ceil(about['bins'] / step)} now, of {step} bins instead of "
+        f"{step} rows"
     )
 
 

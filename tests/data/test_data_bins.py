@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swiftlite.config.errors import UsageError
-from swiftlite.data.bins import BinDataset, pack
+from swiftlite.data.bins import BinDataset, pack, pack_data
 from swiftlite.data.config import DataConfig
+from swiftlite.data.loading import load_data
 from swiftlite.data.sampler import EpochPlan
 from swiftlite.data.tokens import TokenizedDataset
 
@@ -80,7 +81,7 @@ def some_rows():
 
 def test_a_bin_counts_what_its_rows_do():
     source = some_rows()
-    bins = BinDataset(source, 64)
+    bins = BinDataset.of(source, 64)
     seen = []
     for i in range(len(bins)):
         rows = bins.members(i)
@@ -101,7 +102,7 @@ def test_the_shortest_rows_do_not_crowd_in_one_bin():
     _, starts = pack(source.lengths, 640)
     assert np.diff(starts).max() == 320
     # 130,000 tokens: 1,200 / 130,000 rows a token, 5.9 a bin.
-    assert BinDataset(source, 640).most_documents == np.ceil(8 * 640 * 1200 / 130_000)
+    assert BinDataset.of(source, 640).most_documents == np.ceil(8 * 640 * 1200 / 130_000)
 
 
 @settings(max_examples=40, deadline=None)
@@ -110,7 +111,7 @@ def test_the_shortest_rows_do_not_crowd_in_one_bin():
 )
 def test_every_row_is_trained_on_once_an_epoch_and_ranks_stay_together(world, micro, accumulation, epoch):
     source = some_rows()
-    bins = BinDataset(source, 64)
+    bins = BinDataset.of(source, 64)
     plan = EpochPlan(bins.lengths, bins.trained, micro, accumulation, world, seed=3, epoch=epoch)
     steps = [plan.step(k) for k in range(plan.steps)]
     counted = [i for step in steps for share in step.micro_batches for m in share if m.counts for i in m.indices]
@@ -119,7 +120,39 @@ def test_every_row_is_trained_on_once_an_epoch_and_ranks_stay_together(world, mi
     assert sum(step.denominator for step in steps) == pytest.approx(source.trained.sum())
 
 
-@pytest.mark.parametrize(("flag", "words"), [("streaming", "--packing true"), ("group_by_length", "--group_by_length")])
-def test_what_cannot_go_with_bins_is_refused(flag, words):
-    with pytest.raises(UsageError, match=words):
-        DataConfig(packing=True, **{flag: True}).check()
+def test_grouping_by_length_is_refused():
+    with pytest.raises(UsageError, match="--group_by_length has nothing to do in full bins"):
+        DataConfig(packing=True, group_by_length=True).check()
+
+
+@pytest.fixture
+def streamed(config, template, write, monkeypatch):
+    """A stream of bins over 40 rows (one of which is too long) in windows of 16 rows, and the rows' tokens."""
+    monkeypatch.setattr("swiftlite.data.bins.WINDOW_ROWS", 16)
+    lines = [
+        {"query": "q" * (n % 5 + 1), "response": str(n) + "a" * (n * 7 % 11 if n != 20 else 99)} for n in range(1, 41)
+    ]
+    options = config(write("rows.jsonl", lines), streaming=True, packing=True, max_length=40, shuffle_buffer=8)
+    rows = load_data(options, template)
+    bins = pack_data(load_data(options, template), 40).stream
+    return bins, [sample.ids for sample in rows.stream.samples(3, 1)]
+
+
+def test_a_stream_packs_every_row_once(streamed):
+    stream, rows = streamed
+    bins = list(stream.samples(3, 1))
+    data = stream.dataset(bins)
+    packed = [row.tolist() for i in range(len(bins)) for row, _ in data.members(i)]
+    assert sorted(packed) == sorted(row.tolist() for row in rows)
+    assert len(rows) == 39 and sum(data.rows) == 39 and data.lengths.max() <= 40
+    assert [len(sample.ids) for sample in bins] == data.lengths.tolist()
+    # Windows of 16, 16 and 8 rows less the one dropped: as full as packing each alone.
+    assert len({sample.end.rows for sample in bins if sample.end.pieces}) == 3
+
+
+def test_a_stream_of_bins_goes_on_at_any_of_them(streamed):
+    stream, _ = streamed
+    bins = list(stream.samples(3, 1))
+    for number, sample in enumerate(bins[:-1], 1):
+        rest = list(stream.samples(3, 1, sample.end))
+        assert [(r.ids.tolist(), r.end) for r in rest] == [(b.ids.tolist(), b.end) for b in bins[number:]]

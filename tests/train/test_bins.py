@@ -69,7 +69,7 @@ def test_a_step_equals_that_of_each_row_alone(name, way):
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     source = rows()
-    data = BinDataset(source, 64) if way == "bins" else source
+    data = BinDataset.of(source, 64) if way == "bins" else source
     config = DataConfig(max_length=64, packing=way == "bins", padding_free=way == "joined")
     collator = Collator(data, config, 0, CPU, rows=4)
     step = collator.step(EpochPlan(data.lengths, data.trained, 4, 50, 1, seed=0, epoch=0), 0, 0)
@@ -172,6 +172,22 @@ def test_two_ranks_take_the_steps_of_one(packed, tiny_model, tiny_data, tmp_path
     runs = packed, tmp_path / "tiny-llama" / "r"
     samples = [[r["samples"] for r in read_log(run / "log.jsonl") if "loss" in r] for run in runs]
     assert samples[0] == samples[1]
+
+
+def test_a_killed_stream_of_bins_ends_as_a_run_in_memory_does(tiny_model, tiny_data, tmp_path):
+    """Unshuffled, and all rows in one window: the same bins in the same steps."""
+    more = PACKED | {"dataset_shuffle": False, "split_dataset_ratio": 0, "max_steps": 9}
+    memory = settings(tiny_model, tiny_data, tmp_path / "a", "lora", **more)
+    stream = settings(tiny_model, tiny_data, tmp_path / "b", "lora", **more, streaming=True)
+    runs = [tmp_path / name / "tiny-llama" / "r" for name in "ab"]
+    assert run_sft_in_child(memory).code == 0
+    assert run_sft_in_child(stream, Mishap(kill_at=6)).code == -9
+    ended = run_sft_in_child(stream | {"resume": str(runs[1])})
+    assert ended.code == 0, ended.output
+    assert "packing: each 4096 rows that are read go into bins of 128 tokens; those of the first 40: " in ended.output
+    assert numbers(runs[0]) == numbers(runs[1])
+    first, second = map(weights, runs)
+    assert all(torch.equal(first[k], second[k]) for k in first)
 
 
 @pytest.mark.parametrize(
