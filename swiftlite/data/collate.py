@@ -15,6 +15,8 @@ IGNORED = -100
 # Rows of so nearly equal lengths are padded, not joined: attention over a rectangle (cuDNN's causal kernel) takes about
 # half the time of attention over documents of variable length, and padding costs less than that saves.
 RECTANGLE_WASTE = 0.02
+# A lone row in a bin: attention over the whole bin at twice the speed is cheaper from 71 % on, a square root of a half.
+_MOSTLY = 0.75
 # Where no multiple is asked for: lengths are rounded to these many tokens, or to a share of themselves if that is more
 # (but no more than the last number), so that compiled graphs meet few shapes at little cost.
 _MULTIPLE, _SHARE, LARGEST_MULTIPLE = 8, 32, 128
@@ -117,9 +119,17 @@ def collate(rows: Sequence[Row], layout: Layout, counts: bool = True) -> Batch:
 
 
 def collate_bins(bins: Sequence[Sequence[Row]], layout: Layout, counts: bool = True) -> Batch:
-    """Bins of rows as one row, each padded at its end; missing bins are padding, so that all batches have one shape."""
+    """Bins of rows as one row, each padded at its end; missing bins are padding, so that all batches have one shape.
+
+    Where each bin is one row that fills most of it, they stay side by side, without borders (see RECTANGLE_WASTE).
+    """
     assert layout.most_documents is not None
     width, room = layout.fixed_length, layout.rows * (layout.most_documents + 1)
+    if len(bins) == layout.rows and all(len(rows) == 1 and len(rows[0][0]) > _MOSTLY * width for rows in bins):
+        blank = _Blank((len(bins), width), layout.pad_token_id)
+        for line, rows in enumerate(bins):
+            blank.write(line, 0, rows[0], counts)
+        return blank.batch(len(bins) if counts else 0, sum(len(rows[0][0]) for rows in bins) if counts else 0)
     return _join(bins, layout.rows, width, room, width, layout.pad_token_id, counts)
 
 

@@ -91,6 +91,18 @@ def test_bins_are_padded_one_by_one():
     assert (bins.samples, bins.tokens, bins.trained, bins.padded) == (3, 8, 3.5, 16)
 
 
+@pytest.mark.parametrize(
+    ("bins", "apart"),
+    [([[row(7)], [row(8)]], True), ([[row(6)], [row(8)]], False), ([[row(8)]], False), ([[B, B], [row(8)]], False)],
+    ids=["nearly full", "one is not", "one is missing", "one holds two"],
+)
+def test_bins_of_one_row_each_stay_a_rectangle(bins, apart):
+    batch = collate_bins(bins, layout(rows=2, length=8, most_documents=2))
+    assert (batch.cu_seqlens is None) == (batch.position_ids is None) == apart
+    assert batch.input_ids.shape == ((2, 8) if apart else (1, 16))
+    assert batch.tokens == sum(len(ids) for rows in bins for ids, _ in rows)
+
+
 @pytest.mark.parametrize(("bins", "counts"), [([[B, B]], True), ([[A]], False)], ids=["last of an epoch", "filler"])
 def test_bins_that_are_missing_change_no_shape(bins, counts):
     full = collate_bins([[B, B], [A]], layout(rows=2, length=5, most_documents=3))
