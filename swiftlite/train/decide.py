@@ -14,7 +14,7 @@ from swiftlite.train.optimizer import build_schedulers
 
 _ROWS_PER_STEP = 16
 # These keep joined rows apart by a mask of (total, total) places, which costs more than the padding that joining saves.
-_APART_BY_MASK = ("sdpa", "eager")
+APART_BY_MASK = ("sdpa", "eager")
 
 
 def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
@@ -64,7 +64,7 @@ def decide_attention(config: TrainConfig, device: torch.device, model: Pretraine
     config.set("attn_impl", attention)
     notes.append(f"attention: {attention} ({why})")
     if config.data.padding_free is None:
-        joins = device.type == "cuda" and attention not in _APART_BY_MASK and not config.data.packing
+        joins = device.type == "cuda" and attention not in APART_BY_MASK and not config.data.packing
         config.set("padding_free", joins)
 
 

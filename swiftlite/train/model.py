@@ -8,11 +8,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
-from swiftlite.data.tokens import Packing
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
-from swiftlite.train.config import TrainConfig
+from swiftlite.train.config import PtConfig, TrainConfig
+from swiftlite.train.decide import APART_BY_MASK
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
 from swiftlite.tuners.lora.config import LoraOptions
@@ -36,7 +36,7 @@ def load_trainable(
     whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
-    isolate(base, config, inputs.data.packing, notes)
+    isolate(base, config, notes)
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
@@ -69,30 +69,37 @@ def trains_fp32(config: TrainConfig) -> bool:
     return half and (config.optim.optim_precision == "fp32" or config.model.dtype == "fp16")
 
 
-def isolate(base: PreTrainedModel, config: TrainConfig, blocks: Packing | None, notes: list[str]) -> None:
-    """Sees to it that joined documents do not see each other; joins none where nobody asked for it and they would.
+def isolate(base: PreTrainedModel, config: TrainConfig, notes: list[str]) -> None:
+    """Sees to it that joined documents do not see each other; joins none by default where that cannot be, or is slow.
 
     Raises:
         UserError: they would, and joining was asked for.
     """
-    flag = joining_flag(config, blocks)
+    flag = joining_flag(config)
     if flag is None:
         return
-    try:
-        check_isolation(base, flag)
-    except UserError:
-        if flag in config.sources or flag != "padding_free":
-            raise
+    by_default = flag == "padding_free" and flag not in config.sources
+    why = None
+    if by_default and config.model.attn_impl in APART_BY_MASK:
+        why = f"{config.model.attn_impl} attention could keep joined rows apart by a mask only"
+    else:
+        try:
+            check_isolation(base, flag)
+        except UserError:
+            if not by_default:
+                raise
+            why = f"{type(base).__name__} would let joined rows see each other"
+    if why is not None:
         config.set("padding_free", False)
-        notes.append(f"rows are padded: {type(base).__name__} would let joined rows see each other")
+        notes.append(f"rows are padded: {why}")
 
 
-def joining_flag(config: TrainConfig, blocks: Packing | None) -> str | None:
+def joining_flag(config: TrainConfig) -> str | None:
     """The flag by which one row of a batch holds several documents that must not see each other, if any does."""
-    if blocks is not None:
-        return "isolate_documents" if blocks.isolated else None
     if config.data.packing:
-        return "packing"
+        if not isinstance(config, PtConfig):
+            return "packing"
+        return "isolate_documents" if config.data.isolate_documents else None
     return "padding_free" if config.data.padding_free else None
 
 

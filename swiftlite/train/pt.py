@@ -73,8 +73,7 @@ def _evaluate(config: PtConfig) -> TrainResult:
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     decide_attention(config, device, model_config, notes)
     model: Any = load_model(source, model_config, DTYPES[config.model.dtype], device, config.model.attn_impl)
-    if not config.data.packing:
-        isolate(model, config, None, notes)
+    isolate(model, config, notes)
     if source.adapter is not None:
         fit_embedding(model, source.card.get("embedding_rows", 0))
         model = load_adapter(model, source.adapter, trainable=False)

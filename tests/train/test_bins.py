@@ -218,8 +218,13 @@ def test_models_that_cannot_keep_joined_rows_apart_get_padded_ones():
     bloom = BloomForCausalLM(BloomConfig(vocab_size=300, hidden_size=16, n_layer=1, n_head=2))
     config, notes = SftConfig(model="nano", dataset="demo"), []
     config.set("padding_free", True)
-    isolate(bloom, config, None, notes)
+    isolate(bloom, config, notes)
     assert config.data.padding_free is False
-    assert notes == ["rows are padded: BloomForCausalLM would let joined rows see each other"]
+    assert notes.pop() == "rows are padded: BloomForCausalLM would let joined rows see each other"
+    config.set("padding_free", True)
+    config.set("attn_impl", "sdpa")
+    isolate(MODELS["llama"](), config, notes)
+    assert config.data.padding_free is False
+    assert notes == ["rows are padded: sdpa attention could keep joined rows apart by a mask only"]
     with pytest.raises(UserError, match="--packing: BloomForCausalLM"):
-        isolate(bloom, SftConfig(model="nano", dataset="demo", packing=True), None, notes)
+        isolate(bloom, SftConfig(model="nano", dataset="demo", packing=True), notes)
