@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
+from swiftlite.speed.attention import settle_attention
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
@@ -18,8 +18,6 @@ from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import make_tuner
 from swiftlite.tuners.tuner import Tuner
 
-# Shares of the logits that rounding stays well under.
-_ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 LORA_FLAGS = {f.name for f in dataclasses.fields(LoraOptions)}
 
 
@@ -36,8 +34,9 @@ def load_trainable(
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
     packing = inputs.data.packing
-    if config.data.padding_free or (packing is not None and packing.isolated):
-        check_isolation(base, "isolate_documents" if packing else "padding_free")
+    joins = config.data.padding_free or (packing is not None and packing.isolated)
+    flag = ("isolate_documents" if packing else "padding_free") if joins else None
+    config.set("attn_impl", settle_attention(base, flag, notes))
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
@@ -68,27 +67,6 @@ def trains_fp32(config: TrainConfig) -> bool:
     """Whether a tuner that trains whole weights keeps them in fp32 while the maths runs in half precision."""
     half = config.model.dtype != "fp32"
     return half and (config.optim.optim_precision == "fp32" or config.model.dtype == "fp16")
-
-
-@torch.no_grad()
-def check_isolation(model: PreTrainedModel, flag: str) -> None:
-    """Joins two short documents into one row and compares the second with itself alone.
-
-    Raises:
-        UserError: the model mixes them, because it does not start anew where positions do.
-    """
-    model.eval()
-    one, two = torch.arange(16, device=model.device).view(2, 8).unbind()
-    positions = torch.arange(8, device=model.device).repeat(2)[None]
-    try:
-        alone = model(two[None], use_cache=False).logits.float()
-        joined = model(torch.cat([one, two])[None], position_ids=positions, use_cache=False).logits[:, 8:].float()
-    except TypeError:
-        alone, joined = torch.ones(1), torch.zeros(1)
-    if (joined - alone).norm() > _ROUNDING[model.dtype] * alone.norm():
-        raise UserError(
-            f"--{flag}: {type(model).__name__} lets documents of one row see each other; leave the flag away"
-        )
 
 
 def _note_untouched(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: list[str]) -> None:
