@@ -28,8 +28,8 @@ class ModelConfig:
         "auto", "swiftlite", "sdpa", "eager", "flash", "flash_attention_2", "flash_attention_3", "flash_attention_4"
     ] = option(
         "auto",
-        "attention; swiftlite: PyTorch's kernels, documents of one row kept apart; flash: the flash-attn package where it "
-        "is installed, else as auto",
+        "attention; swiftlite: PyTorch's kernels, with documents of one row kept apart; flash: the flash-attn package "
+        "where it is installed, else as auto",
     )
     add_tokens: list[str] = option(
         [], "new special tokens; an adapter trains only their rows of the embedding and the head"

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 from typing import Any
 
 import torch
@@ -184,12 +185,12 @@ def _one_by_one(
     q, k, v = (x.transpose(0, 1).flatten(1, 2)[None] for x in (query, key, value))
     places = borders.tolist()
     read = []
-    for start, end in zip(places, places[1:]):
+    for start, end in itertools.pairwise(places):
         if start == end:
             continue
-        part = (x[:, :, start:end] for x in (q, k, v))
+        one, its_keys, its_values = (x[:, :, start:end] for x in (q, k, v))
         mask = _causal_mask(1, end - start, None, window, query.device) if window and window < end - start else None
-        read.append(sdpa_attention_forward(module, *part, mask, dropout, scaling, **kwargs)[0])
+        read.append(sdpa_attention_forward(module, one, its_keys, its_values, mask, dropout, scaling, **kwargs)[0])
     return torch.cat(read, dim=1).unflatten(1, (batch, seq)).squeeze(0)
 
 
