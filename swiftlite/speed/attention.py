@@ -83,13 +83,13 @@ def settle_attention(model: PreTrainedModel, joining_flag: str | None, notes: li
         UserError: documents of one row see each other in either.
     """
     implementation: Any = model.config._attn_implementation
-    apart = _keeps_documents_apart(model) if implementation == NAME or joining_flag else True
-    if not apart and implementation == NAME:
+    if implementation == NAME and not (_reads_rows_right(model, False) and _reads_rows_right(model, True)):
         implementation = "sdpa" if model._supports_sdpa else "eager"
         model.set_attn_implementation(implementation)
         notes.append(f"attention: {implementation} after all ({type(model).__name__} does not pass on where rows end)")
-        apart = _keeps_documents_apart(model) if joining_flag else True
-    if not apart:
+    elif implementation == NAME:
+        return implementation
+    if joining_flag is not None and not _reads_rows_right(model, True):
         raise UserError(
             f"--{joining_flag}: {type(model).__name__} lets documents of one row see each other; leave the flag away"
         )
@@ -97,22 +97,24 @@ def settle_attention(model: PreTrainedModel, joining_flag: str | None, notes: li
 
 
 @torch.no_grad()
-def _keeps_documents_apart(model: PreTrainedModel) -> bool:
-    """Whether two short documents joined into one row get the logits that plain transformers gives each alone."""
+def _reads_rows_right(model: PreTrainedModel, joined: bool) -> bool:
+    """Whether short documents in rows of their own, or joined into one, get the logits of each alone."""
     model.eval()
     documents = torch.arange(16, device=model.device).view(2, 8)
-    positions = torch.arange(8, device=model.device).repeat(2)[None]
-    borders = torch.tensor([0, 8, 16, 16], dtype=torch.int32, device=model.device)
-    row = forward_inputs(model, documents.view(1, 16), None, positions, borders, 8)
+    rows = forward_inputs(model, documents)
+    if joined:
+        positions = torch.arange(8, device=model.device).repeat(2)[None]
+        borders = torch.tensor([0, 8, 16, 16], dtype=torch.int32, device=model.device)
+        rows = forward_inputs(model, documents.view(1, 16), None, positions, borders, 8)
     try:
-        alone = torch.cat([model(one[None], use_cache=False).logits.float() for one in documents], dim=1)
-        joined = model(**row, use_cache=False).logits.float()
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+        alone = torch.cat([model(one[None], use_cache=False).logits.float() for one in documents])
+        logits = model(**rows, use_cache=False).logits.float().view_as(alone)
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
         return False
     # Not `>`: NaN is far from everything.
-    return bool((joined - alone).norm() <= _ROUNDING[model.dtype] * alone.norm())
+    return bool((logits - alone).norm() <= _ROUNDING[model.dtype] * alone.norm())
 
 
 def _equal_rows_kernel(device: torch.device, dtype: str) -> str:
