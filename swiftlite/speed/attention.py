@@ -9,7 +9,7 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
-from swiftlite.speed.varlen import NAME, forward_inputs, varlen_obstacle
+from swiftlite.speed.varlen import NAME, forward_inputs, head_fits, varlen_obstacle
 
 # attn_implementation -> the package it runs on (flash-attn's own names of its generations), and whether it is there.
 _PACKAGES = {
@@ -54,14 +54,14 @@ def choose_attention(
     if obstacles["sdpa"] is not None:
         return "eager", without + obstacles["sdpa"]
     if joined and obstacles[NAME] is None:
-        return NAME, without + describe_kernels(device, dtype)
+        return NAME, without + describe_kernels(device, dtype, model)
     why = f"; {obstacles[NAME]}" if joined else ""
     return "sdpa", f"{without}{_equal_rows_kernel(device, dtype)}{why}"
 
 
-def describe_kernels(device: torch.device, dtype: str) -> str:
+def describe_kernels(device: torch.device, dtype: str, model: PretrainedConfig | None = None) -> str:
     """Which kernel of ours runs for rows of several documents, which for rows of one, and why."""
-    obstacle = varlen_obstacle(device, DTYPES[dtype])
+    obstacle = varlen_obstacle(device, DTYPES[dtype]) or _kernel_obstacle(model)
     if obstacle is None:
         joined = "PyTorch's flash attention for many lengths"
     elif device.type == "cpu":
@@ -86,7 +86,9 @@ def settle_attention(model: PreTrainedModel, joining_flag: str | None, notes: li
     if implementation == NAME and not (_reads_rows_right(model, False) and _reads_rows_right(model, True)):
         implementation = "sdpa" if model._supports_sdpa else "eager"
         model.set_attn_implementation(implementation)
-        notes.append(f"attention: {implementation} after all ({type(model).__name__} does not pass on where rows end)")
+        notes.append(
+            f"attention: {implementation} after all (a probe of {type(model).__name__} gave other logits with ours)"
+        )
     elif implementation == NAME:
         return implementation
     if joining_flag is not None and not _reads_rows_right(model, True):
@@ -129,6 +131,19 @@ def _equal_rows_kernel(device: torch.device, dtype: str) -> str:
     if major in _CUDNN_CAPABILITIES and cudnn > _CUDNN_WITH_ALL_LENGTHS:
         return "cuDNN"
     return "PyTorch's flash attention"
+
+
+def _kernel_obstacle(model: PretrainedConfig | None) -> str | None:
+    """What of this model the kernel for many lengths cannot do on any device; `attention` goes another way then."""
+    config: Any = model.get_text_config() if model is not None else None
+    dropout = next((getattr(config, n) for n in ("attention_dropout", "attn_pdrop") if getattr(config, n, None)), 0)
+    if dropout:
+        return f"the kernel for many lengths has no dropout, and this model's attention trains with {dropout}"
+    heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
+    size = getattr(config, "head_dim", None) or (width // heads if width and heads else None)
+    if size is not None and not head_fits(size):
+        return f"the kernel for many lengths has no heads of {size} channels"
+    return None
 
 
 def _sdpa_obstacle(model: PretrainedConfig | None) -> str | None:

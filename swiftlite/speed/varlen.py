@@ -122,14 +122,18 @@ def varlen_obstacle(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+def head_fits(size: int) -> bool:
+    """Whether the kernel for many lengths has heads of `size` channels."""
+    return size % 8 == 0 and size <= _WIDEST_HEAD
+
+
 @torch.compiler.assume_constant_result
 def _device_has_kernel(device: torch.device) -> bool:
     return varlen_obstacle(device, torch.bfloat16) is None
 
 
 def _kernel_takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    size = query.shape[-1]
-    fits = size % 8 == 0 and value.shape[-1] <= size <= _WIDEST_HEAD
+    fits = head_fits(query.shape[-1]) and value.shape[-1] <= query.shape[-1]
     half = _kernel_dtype(query) in (torch.bfloat16, torch.float16)
     return fits and half and query.shape[2] == key.shape[2] and _device_has_kernel(query.device)
 

@@ -268,6 +268,21 @@ def test_rows_of_one_document_need_no_attention_of_ours():
     assert choose_attention("auto", CPU, "fp32", CONFIGS["llama"](), joined=False)[0] == "sdpa"
 
 
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (LlamaConfig(hidden_size=80, num_attention_heads=4), "no heads of 20 channels"),
+        (Qwen3Config(attention_dropout=0.1), "no dropout, and this model's attention trains with 0.1"),
+        (GPT2Config(), "no dropout"),
+        (LlamaConfig(), None),
+    ],
+)
+def test_the_header_says_why_a_model_cannot_use_the_kernel(monkeypatch, config, reason):
+    monkeypatch.setattr("swiftlite.speed.attention.varlen_obstacle", lambda *_: None)
+    said = describe_kernels(torch.device("cuda", 0), "fp32", config)
+    assert said.startswith("joined documents: PyTorch's flash") if reason is None else reason in said
+
+
 class Deaf(LlamaForCausalLM):
     """Its layers never hear of documents."""
 
@@ -288,7 +303,7 @@ def test_a_model_that_passes_nothing_on_gets_masks_made_of_positions():
     notes: list[str] = []
     model = Deaf._from_config(CONFIGS["llama"](), attn_implementation="swiftlite")
     assert settle_attention(model, "padding_free", notes) == "sdpa" == model.config._attn_implementation
-    assert notes == ["attention: sdpa after all (Deaf does not pass on where rows end)"]
+    assert notes == ["attention: sdpa after all (a probe of Deaf gave other logits with ours)"]
 
 
 def test_a_model_that_mixes_documents_is_refused_when_they_are_joined_only():
