@@ -71,35 +71,28 @@ def describe_kernels(device: torch.device, dtype: str, model: PretrainedConfig |
     return f"joined documents: {joined}; rows of one document: {_equal_rows_kernel(device, dtype)}"
 
 
-def settle_attention(model: PreTrainedModel, joining_flag: str | None, notes: list[str]) -> str:
+def settle_attention(model: PreTrainedModel, notes: list[str]) -> str:
     """Proves on the loaded model what `choose_attention` concluded from its class; returns what it runs with now.
 
-    A model that does not hand our attention what it needs gets transformers' own, and `notes` says so.
-
-    Args:
-        joining_flag: the flag that joins documents into rows; None: each row is one document.
-
-    Raises:
-        UserError: documents of one row see each other in either.
+    A model that does not get right with our attention what plain transformers gets right, gets transformers' own, and
+    `notes` says so.
     """
     implementation: Any = model.config._attn_implementation
-    if implementation == NAME and not (_reads_rows_right(model, False) and _reads_rows_right(model, True)):
+    if implementation == NAME and not (_reads_rows_right(model, joined=False) and keeps_documents_apart(model)):
         implementation = "sdpa" if model._supports_sdpa else "eager"
         model.set_attn_implementation(implementation)
-        notes.append(
-            f"attention: {implementation} after all (a probe of {type(model).__name__} gave other logits with ours)"
-        )
-    elif implementation == NAME:
-        return implementation
-    if joining_flag is not None and not _reads_rows_right(model, True):
-        raise UserError(
-            f"--{joining_flag}: {type(model).__name__} lets documents of one row see each other; leave the flag away"
-        )
+        name = type(model).__name__
+        notes.append(f"attention: {implementation} after all (a probe of {name} gave other logits with ours)")
     return implementation
 
 
+def keeps_documents_apart(model: PreTrainedModel) -> bool:
+    """Whether documents joined into one row, called as in training, get the logits of each alone."""
+    return _reads_rows_right(model, joined=True)
+
+
 @torch.no_grad()
-def _reads_rows_right(model: PreTrainedModel, joined: bool) -> bool:
+def _reads_rows_right(model: PreTrainedModel, *, joined: bool) -> bool:
     """Whether short documents in rows of their own, or joined into one, get the logits of each alone."""
     model.eval()
     documents = torch.arange(16, device=model.device).view(2, 8)

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
-from swiftlite.speed.attention import settle_attention
+from swiftlite.speed.attention import keeps_documents_apart, settle_attention
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
@@ -33,10 +34,10 @@ def load_trainable(
     whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
+    config.set("attn_impl", settle_attention(base, notes))
     packing = inputs.data.packing
-    joins = config.data.padding_free or (packing is not None and packing.isolated)
-    flag = ("isolate_documents" if packing else "padding_free") if joins else None
-    config.set("attn_impl", settle_attention(base, flag, notes))
+    if config.data.padding_free or (packing is not None and packing.isolated):
+        check_isolation(base, "isolate_documents" if packing else "padding_free")
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
@@ -67,6 +68,18 @@ def trains_fp32(config: TrainConfig) -> bool:
     """Whether a tuner that trains whole weights keeps them in fp32 while the maths runs in half precision."""
     half = config.model.dtype != "fp32"
     return half and (config.optim.optim_precision == "fp32" or config.model.dtype == "fp16")
+
+
+def check_isolation(model: PreTrainedModel, flag: str) -> None:
+    """Joins two short documents into one row, as in training, and compares them with each alone.
+
+    Raises:
+        UserError: the model mixes them, because it does not start anew where documents do.
+    """
+    if not keeps_documents_apart(model):
+        raise UserError(
+            f"--{flag}: {type(model).__name__} lets documents of one row see each other; leave the flag away"
+        )
 
 
 def _note_untouched(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: list[str]) -> None:

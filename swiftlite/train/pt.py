@@ -20,6 +20,7 @@ from swiftlite.train.config import PtConfig
 from swiftlite.train.decide import decide, decide_attention, make_repeatable
 from swiftlite.train.evaluation import eval_loss, eval_record
 from swiftlite.train.inputs import source_of
+from swiftlite.train.model import check_isolation
 from swiftlite.train.result import TrainResult
 from swiftlite.train.run import run_training
 from swiftlite.train.run_folder import RunFolder, start_run
@@ -73,8 +74,9 @@ def _evaluate(config: PtConfig) -> TrainResult:
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     decide_attention(config, device, model_config, notes)
     model: Any = load_model(source, model_config, DTYPES[config.model.dtype], device, config.model.attn_impl)
-    isolated = config.data.packing and config.data.isolate_documents
-    config.set("attn_impl", settle_attention(model, "isolate_documents" if isolated else None, notes))
+    config.set("attn_impl", settle_attention(model, notes))
+    if config.data.packing and config.data.isolate_documents:
+        check_isolation(model, "isolate_documents")
     if source.adapter is not None:
         fit_embedding(model, source.card.get("embedding_rows", 0))
         model = load_adapter(model, source.adapter, trainable=False)

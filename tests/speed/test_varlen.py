@@ -21,7 +21,7 @@ from swiftlite.models.native.baichuan import BaichuanConfig
 from swiftlite.models.native.chatglm import ChatGLMConfig
 from swiftlite.models.native.qwen import QWenConfig
 from swiftlite.speed import varlen
-from swiftlite.speed.attention import choose_attention, describe_kernels, settle_attention
+from swiftlite.speed.attention import choose_attention, describe_kernels, keeps_documents_apart, settle_attention
 from swiftlite.speed.loss import LossModule
 from swiftlite.speed.varlen import attention, forward_inputs, varlen_obstacle
 
@@ -302,20 +302,20 @@ def test_a_model_that_passes_nothing_on_gets_masks_made_of_positions():
     torch.manual_seed(0)
     notes: list[str] = []
     model = Deaf._from_config(CONFIGS["llama"](), attn_implementation="swiftlite")
-    assert settle_attention(model, "padding_free", notes) == "sdpa" == model.config._attn_implementation
+    assert settle_attention(model, notes) == "sdpa" == model.config._attn_implementation
     assert notes == ["attention: sdpa after all (a probe of Deaf gave other logits with ours)"]
+    assert keeps_documents_apart(model)
 
 
-def test_a_model_that_mixes_documents_is_refused_when_they_are_joined_only():
+def test_a_model_that_mixes_documents_elsewhere_is_found():
     model = Mixing._from_config(CONFIGS["llama"](), attn_implementation="swiftlite")
-    with pytest.raises(UserError, match="--padding_free: Mixing lets documents of one row see each other"):
-        settle_attention(model, "padding_free", [])
-    assert settle_attention(model, None, []) == "sdpa"
+    assert settle_attention(model, []) == "sdpa" and not keeps_documents_apart(model)
 
 
 def test_a_model_that_can_keeps_our_attention():
     notes: list[str] = []
-    assert settle_attention(make("qwen3"), "padding_free", notes) == "swiftlite" and not notes
+    model = make("qwen3")
+    assert settle_attention(model, notes) == "swiftlite" and not notes and keeps_documents_apart(model)
 
 
 def test_what_is_saved_opens_in_plain_transformers(tmp_path):
