@@ -20,6 +20,8 @@ _PACKAGES = {
 # PyTorch prefers cuDNN above this version, on the devices of these major compute capabilities (its sdp_utils.cpp).
 _CUDNN_WITH_ALL_LENGTHS = 91500
 _CUDNN_CAPABILITIES = (9, 10)
+# Up to here it has all sizes of heads in all versions, backward too.
+_CUDNN_HEAD = 128
 # Shares of the logits that rounding stays well under.
 _ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -56,7 +58,7 @@ def choose_attention(
     if joined and obstacles[NAME] is None:
         return NAME, without + describe_kernels(device, dtype, model)
     why = f"; {obstacles[NAME]}" if joined else ""
-    return "sdpa", f"{without}{_equal_rows_kernel(device, dtype)}{why}"
+    return "sdpa", f"{without}{_equal_rows_kernel(device, dtype, model)}{why}"
 
 
 def describe_kernels(device: torch.device, dtype: str, model: PretrainedConfig | None = None) -> str:
@@ -68,7 +70,7 @@ def describe_kernels(device: torch.device, dtype: str, model: PretrainedConfig |
         joined = "each alone"
     else:
         joined = f"SDPA with a mask, as {obstacle}"
-    return f"joined documents: {joined}; rows of one document: {_equal_rows_kernel(device, dtype)}"
+    return f"joined documents: {joined}; rows of one document: {_equal_rows_kernel(device, dtype, model)}"
 
 
 def settle_attention(model: PreTrainedModel, notes: list[str]) -> str:
@@ -112,7 +114,8 @@ def _reads_rows_right(model: PreTrainedModel, *, joined: bool) -> bool:
     return bool((logits - alone).norm() <= _ROUNDING[model.dtype] * alone.norm())
 
 
-def _equal_rows_kernel(device: torch.device, dtype: str) -> str:
+def _equal_rows_kernel(device: torch.device, dtype: str, model: PretrainedConfig | None) -> str:
+    """PyTorch's pick for `is_causal` without a mask, as its sdp_utils.cpp has it from 2.11 on."""
     if device.type != "cuda":
         return f"PyTorch's SDPA on {device.type}"
     if dtype == "fp32":
@@ -121,9 +124,14 @@ def _equal_rows_kernel(device: torch.device, dtype: str) -> str:
     if major < 8:
         return f"PyTorch's memory-efficient SDPA, as flash kernels need compute capability 8.0 (here {major}.{minor})"
     cudnn = torch.backends.cudnn.version() or 0
-    if major in _CUDNN_CAPABILITIES and cudnn > _CUDNN_WITH_ALL_LENGTHS:
-        return "cuDNN"
-    return "PyTorch's flash attention"
+    if major not in _CUDNN_CAPABILITIES or cudnn <= _CUDNN_WITH_ALL_LENGTHS:
+        return "PyTorch's flash attention"
+    if torch.are_deterministic_algorithms_enabled():
+        return "PyTorch's flash attention, as cuDNN's is not deterministic"
+    size = _head_size(model)
+    return (
+        "cuDNN" if size is None or size <= _CUDNN_HEAD else f"cuDNN where it has heads of {size}, else flash attention"
+    )
 
 
 def _kernel_obstacle(model: PretrainedConfig | None) -> str | None:
@@ -132,11 +140,16 @@ def _kernel_obstacle(model: PretrainedConfig | None) -> str | None:
     dropout = next((getattr(config, n) for n in ("attention_dropout", "attn_pdrop") if getattr(config, n, None)), 0)
     if dropout:
         return f"the kernel for many lengths has no dropout, and this model's attention trains with {dropout}"
-    heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
-    size = getattr(config, "head_dim", None) or (width // heads if width and heads else None)
+    size = _head_size(model)
     if size is not None and not head_fits(size):
         return f"the kernel for many lengths has no heads of {size} channels"
     return None
+
+
+def _head_size(model: PretrainedConfig | None) -> int | None:
+    config: Any = model.get_text_config() if model is not None else None
+    heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
+    return getattr(config, "head_dim", None) or (width // heads if width and heads else None)
 
 
 def _sdpa_obstacle(model: PretrainedConfig | None) -> str | None:

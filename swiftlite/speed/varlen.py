@@ -163,8 +163,9 @@ def _in_one_kernel(
         else:
             groups = heads // key.shape[1]
             key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    # Latent attention (DeepSeek) has narrower values than keys; zeros read nothing.
-    value = F.pad(value, (0, query.shape[-1] - size))
+    if size < query.shape[-1]:
+        # Latent attention (DeepSeek) has narrower values than keys.
+        value = F.pad(value, (0, query.shape[-1] - size))
     dtype = _kernel_dtype(query)
     q, k, v = (x.transpose(1, 2).flatten(0, 1).to(dtype) for x in (query, key, value))
     sight = (-1 if window is None else window - 1, 0)

@@ -283,6 +283,23 @@ def test_the_header_says_why_a_model_cannot_use_the_kernel(monkeypatch, config, 
     assert said.startswith("joined documents: PyTorch's flash") if reason is None else reason in said
 
 
+@pytest.mark.parametrize(
+    ("capability", "cudnn", "size", "said"),
+    [
+        ((9, 0), 91501, 128, "cuDNN"),
+        ((9, 0), 91500, 128, "PyTorch's flash attention"),
+        ((8, 0), 91501, 128, "PyTorch's flash attention"),
+        ((9, 0), 91501, 256, "cuDNN where it has heads of 256, else flash attention"),
+    ],
+)
+def test_rows_of_one_document_run_on_what_pytorch_prefers(monkeypatch, capability, cudnn, size, said):
+    monkeypatch.setattr("swiftlite.speed.attention.varlen_obstacle", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
+    config = LlamaConfig(head_dim=size)
+    assert describe_kernels(torch.device("cuda", 0), "bf16", config).endswith(f"rows of one document: {said}")
+
+
 class Deaf(LlamaForCausalLM):
     """Its layers never hear of documents."""
 
