@@ -6,9 +6,10 @@ import torch
 from transformers import PretrainedConfig
 
 from swiftlite.config.errors import UserError
-from swiftlite.models.device import choose_device, choose_dtype, device_name
+from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.speed.attention import choose_attention
+from swiftlite.speed.varlen import NAME, varlen_obstacle
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers
 
@@ -64,7 +65,10 @@ def decide_attention(config: TrainConfig, device: torch.device, model: Pretraine
     config.set("attn_impl", attention)
     notes.append(f"attention: {attention} ({why})")
     if config.data.padding_free is None:
-        joins = device.type == "cuda" and attention not in APART_BY_MASK and not config.data.packing
+        apart_by_mask = attention in APART_BY_MASK or (
+            attention == NAME and varlen_obstacle(device, DTYPES[config.model.dtype]) is not None
+        )
+        joins = device.type == "cuda" and not apart_by_mask and not config.data.packing
         config.set("padding_free", joins)
 
 

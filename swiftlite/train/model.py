@@ -11,6 +11,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
+from swiftlite.speed.attention import keeps_documents_apart, settle_attention
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.decide import APART_BY_MASK
 from swiftlite.train.inputs import Inputs
@@ -19,8 +20,6 @@ from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import make_tuner
 from swiftlite.tuners.tuner import Tuner
 
-# Shares of the logits that rounding stays well under.
-_ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 LORA_FLAGS = {f.name for f in dataclasses.fields(LoraOptions)}
 
 
@@ -36,6 +35,7 @@ def load_trainable(
     whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
+    config.set("attn_impl", settle_attention(base, notes))
     isolate(base, config, notes)
     fit_embedding(base, len(inputs.tokenizer))
     if source.adapter is None:
@@ -103,22 +103,13 @@ def joining_flag(config: TrainConfig) -> str | None:
     return "padding_free" if config.data.padding_free else None
 
 
-@torch.no_grad()
 def check_isolation(model: PreTrainedModel, flag: str) -> None:
-    """Joins two short documents into one row and compares the second with itself alone.
+    """Joins two short documents into one row, as in training, and compares them with each alone.
 
     Raises:
-        UserError: the model mixes them, because it does not start anew where positions do.
+        UserError: the model mixes them, because it does not start anew where documents do.
     """
-    model.eval()
-    one, two = torch.arange(16, device=model.device).view(2, 8).unbind()
-    positions = torch.arange(8, device=model.device).repeat(2)[None]
-    try:
-        alone = model(two[None], use_cache=False).logits.float()
-        joined = model(torch.cat([one, two])[None], position_ids=positions, use_cache=False).logits[:, 8:].float()
-    except TypeError:
-        alone, joined = torch.ones(1), torch.zeros(1)
-    if (joined - alone).norm() > _ROUNDING[model.dtype] * alone.norm():
+    if not keeps_documents_apart(model):
         raise UserError(
             f"--{flag}: {type(model).__name__} lets documents of one row see each other; leave the flag away"
         )

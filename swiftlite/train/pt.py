@@ -13,6 +13,7 @@ from swiftlite.models.load import load_config, load_model, load_tokenizer
 from swiftlite.models.new_tokens import fit_embedding
 from swiftlite.parallel.launch import read_world
 from swiftlite.parallel.strategy import make_strategy
+from swiftlite.speed.attention import settle_attention
 from swiftlite.speed.loss import choose_loss
 from swiftlite.train.batches import Collator
 from swiftlite.train.config import PtConfig
@@ -73,6 +74,7 @@ def _evaluate(config: PtConfig) -> TrainResult:
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     decide_attention(config, device, model_config, notes)
     model: Any = load_model(source, model_config, DTYPES[config.model.dtype], device, config.model.attn_impl)
+    config.set("attn_impl", settle_attention(model, notes))
     isolate(model, config, notes)
     if source.adapter is not None:
         fit_embedding(model, source.card.get("embedding_rows", 0))

@@ -13,7 +13,7 @@ from swiftlite.data.bins import BinDataset
 from swiftlite.data.config import DataConfig
 from swiftlite.data.sampler import EpochPlan
 from swiftlite.data.tokens import TokenizedDataset
-from swiftlite.speed.loss import LossModule
+from swiftlite.speed.loss import LossModule, loss_inputs
 from swiftlite.train.batches import Collator
 from swiftlite.train.config import PtConfig, SftConfig
 from swiftlite.train.decide import decide_attention
@@ -62,7 +62,8 @@ def one_by_one(model, source):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("way", ["bins", "joined"])
-def test_a_step_equals_that_of_each_row_alone(name, way):
+@pytest.mark.parametrize("attention", ["sdpa", "swiftlite"])
+def test_a_step_equals_that_of_each_row_alone(name, way, attention):
     torch.manual_seed(0)
     model = MODELS[name]()
     with torch.no_grad():
@@ -74,9 +75,11 @@ def test_a_step_equals_that_of_each_row_alone(name, way):
     collator = Collator(data, config, 0, CPU, rows=4)
     step = collator.step(EpochPlan(data.lengths, data.trained, 4, 50, 1, seed=0, epoch=0), 0, 0)
     assert step.samples == len(source) and all(len(b.cu_seqlens) > 4 for b in step.micro_batches)
+    model.set_attn_implementation(attention)
     total = torch.zeros(())
     for b in step.micro_batches:
-        total += LossModule(model)(b.input_ids, b.attention_mask, b.position_ids, b.labels, b.weights)
+        total += LossModule(model)(**loss_inputs(b))
+    model.set_attn_implementation("sdpa")
     loss, expected = total / step.denominator, one_by_one(model, source)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     ours, theirs = gradients(model, loss), gradients(model, expected)
