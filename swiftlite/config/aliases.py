@@ -146,7 +146,6 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
         {"auto", "none", "bf16", "bfloat16", "fp16", "fp32"},
         "training on a quantised base",
     ),
-    "packing": ({"false"}, "packing"),
     "use_liger": ({"false"}, "Liger kernels"),
     "sequence_parallel_size": ({"1"}, "sequence parallelism"),
     "deepspeed": ({"none"}, "DeepSpeed"),

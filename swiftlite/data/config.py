@@ -51,11 +51,21 @@ class DataConfig:
     cache_size_gb: float = option(
         20.0, "largest size of that folder in GB (1e9 bytes); least recently used removed first", rare=True
     )
-    padding_free: bool = option(
-        False, "join the rows of a micro-batch into one row without padding, positions reset at each document"
+    packing: bool = option(
+        False,
+        "pack whole rows into bins of --max_length tokens, in which they do not see each other; --batch_size and the "
+        "steps then count bins, each several rows",
+    )
+    padding_free: bool | None = option(
+        None,
+        "join the rows of a micro-batch into one row without padding, each attending only to itself; none: on a GPU",
     )
     group_by_length: bool = option(False, "batch rows of similar length together (less padding)")
-    pad_to_multiple_of: int = option(8, "padded batches: round the row length up to a multiple", rare=True)
+    pad_to_multiple_of: int | None = option(
+        None,
+        "round the length of a batch up to a multiple; none: 8, with --padding_free up to 128 for long batches",
+        rare=True,
+    )
 
     def check(self) -> None:
         """Raise UsageError, naming the flag, for a value that cannot work."""
@@ -76,7 +86,7 @@ class DataConfig:
             raise UsageError(f"--data_seed {self.data_seed}: expected 0 or more")
         if not self.cache_size_gb > 0:
             raise UsageError(f"--cache_size_gb {self.cache_size_gb}: expected a size above 0")
-        if self.pad_to_multiple_of < 1:
+        if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
             raise UsageError(f"--pad_to_multiple_of {self.pad_to_multiple_of}: expected 1 or more")
         if not (math.isfinite(self.train_dataset_mix_ratio) and self.train_dataset_mix_ratio >= 0):
             raise UsageError(f"--train_dataset_mix_ratio {self.train_dataset_mix_ratio}: expected 0 or more")
@@ -86,11 +96,17 @@ class DataConfig:
             raise UsageError(f"--shuffle_buffer {self.shuffle_buffer}: expected a number of rows, or 0 for none")
         if self.streaming:
             self._check_streaming()
+        self._check_packing()
         for old, new in self.columns.items():
             if not (isinstance(new, str) and old and new):
                 raise UsageError(
                     f'--columns: {old!r}: {new!r} is not a rename; expected {{"column": "name"}}, both text'
                 )
+
+    def _check_packing(self) -> None:
+        """Refuse what cannot be joined to bins."""
+        if self.packing and self.group_by_length:
+            raise UsageError("--group_by_length has nothing to do in full bins; leave it away, or pass --packing false")
 
     def _check_streaming(self) -> None:
         """Refuse what needs to know every row before the first is trained on."""
@@ -115,9 +131,8 @@ class TextDataConfig(DataConfig):
         False, "with --packing: texts in one block do not see each other, and positions count from 0 in each"
     )
 
-    def check(self) -> None:
-        """Raise UsageError, naming the flag, for a value that cannot work."""
-        super().check()
+    def _check_packing(self) -> None:
+        """Refuse what cannot be joined to blocks."""
         if self.isolate_documents and not self.packing:
             raise UsageError("--isolate_documents is for packed texts; --packing false keeps each in a row of its own")
         for flag in ("padding_free", "group_by_length"):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +19,9 @@ from swiftlite.data.selection import expand, hold_out, take
 from swiftlite.data.sources import Source
 from swiftlite.data.stream import PREVIEW_ROWS, RowStream, Stream
 from swiftlite.data.tokenize import Encoder, Report, Rules, require_rows, tokenize_rows
-from swiftlite.data.tokens import Packing, Row, Shard, TokenizedDataset, TokenStatistics, TokenWriter, concatenate
+from swiftlite.data.tokens import Packing, Samples, Shard, TokenizedDataset, TokenStatistics, TokenWriter, concatenate
 
 Progress = Callable[[str, int], None]
-
-
-class Samples(Protocol):
-    """What training reads: a TokenizedDataset, or blocks packed from one (see there what the arrays are)."""
-
-    lengths: NDArray[np.int64]
-    trained: NDArray[np.float64]
-    squares: NDArray[np.int64]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Row: ...
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,8 @@ class BlockDataset:
     Attributes:
         lengths: (blocks,) int64, tokens read. trained: (blocks,) float64, the sum of the predicted tokens' weights.
         squares: (blocks,) int64, the sum of T*T over what sees itself: the block, or its isolated documents.
+        rows: (blocks,) int64, all 1: what is counted is blocks.
+        most_documents: the most parts that do not see each other in a block.
     """
 
     def __init__(self, documents: TokenizedDataset, packing: Packing) -> None:
@@ -94,12 +96,15 @@ class BlockDataset:
             given = self._begins[1:-1]
             self.trained -= np.bincount((given - 1) // packing.length, minlength=blocks)
         self.squares = self.lengths**2
+        self.rows = np.ones(blocks, np.int64)
+        self.most_documents = 1
         if packing.isolated:
             starts = self._begins[:-1] if packing.led else self._begins[:-1] - 1
             cuts = np.union1d(borders, starts)
             parts = np.diff(cuts)
             block = cuts[:-1] // packing.length
             self.squares = np.bincount(block, weights=parts.astype(np.float64) ** 2, minlength=blocks).astype(np.int64)
+            self.most_documents = int(np.bincount(block).max())
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -127,6 +132,8 @@ class BlockDataset:
 
 class _Held(TokenizedDataset):
     """Blocks of a stream, in memory: their last token is not read."""
+
+    most_documents = None
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)

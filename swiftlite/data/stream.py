@@ -14,7 +14,7 @@ from swiftlite.data.readers import Record
 from swiftlite.data.sampler import EpochPlan, Step
 from swiftlite.data.sources import Source
 from swiftlite.data.tokenize import Encoder, Report, Rules, encode_chunk, place, require_rows
-from swiftlite.data.tokens import TokenizedDataset, trained_weight
+from swiftlite.data.tokens import Samples, TokenizedDataset, trained_weight
 
 CHUNK = 64
 PREVIEW_ROWS = 1000
@@ -24,7 +24,7 @@ Tokens = tuple[NDArray[np.int32], NDArray[np.float16]]
 
 class Position(NamedTuple):
     """How far a pass has come: rows used up, in the order they are trained on, and pieces of the row after them
-    (under packing: tokens of it)."""
+    (of blocks: tokens of it; of bins: bins of the rows after them, which were packed together)."""
 
     rows: int = 0
     pieces: int = 0
@@ -34,11 +34,12 @@ BEGINNING = Position()
 
 
 class Sample(NamedTuple):
-    """One training sample, and the position behind it."""
+    """One training sample, and the position behind it; of a bin also the lengths of its rows."""
 
     ids: NDArray[np.int32]
     weights: NDArray[np.float16]
     end: Position
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass
@@ -193,14 +194,14 @@ def _shuffled(rows: Iterable[Any], size: int, random: np.random.Generator) -> It
 
 
 class Stream(Protocol):
-    """What a StreamPlan reads: rows as they are, or packed into blocks."""
+    """What a StreamPlan reads: rows as they are, cut into blocks or packed into bins."""
 
     @property
     def name(self) -> str: ...
 
     def samples(self, seed: int, epoch: int, start: Position = BEGINNING) -> Iterator[Sample]: ...
 
-    def dataset(self, samples: Sequence[Sample]) -> TokenizedDataset: ...
+    def dataset(self, samples: Sequence[Sample]) -> Samples: ...
 
     def reports(self) -> list[Report]: ...
 
@@ -247,7 +248,7 @@ class StreamPlan:
         """Steps of the pass; infinite until its last step has been read."""
         return math.inf if self._steps is None else self._steps
 
-    def read(self, k: int) -> tuple[TokenizedDataset, Step, Position]:
+    def read(self, k: int) -> tuple[Samples, Step, Position]:
         """The rows of step `k`, the step (its indices are theirs), and the position behind it.
 
         Raises:

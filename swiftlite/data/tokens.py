@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.lib import format as npy
@@ -24,6 +24,22 @@ DTYPES = {
 }
 
 Row = tuple[NDArray[np.int32], NDArray[np.float16]]
+
+
+class Samples(Protocol):
+    """What training reads: a TokenizedDataset, or blocks or bins made of one (see there what the fields are)."""
+
+    lengths: NDArray[np.int64]
+    trained: NDArray[np.float64]
+    squares: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @property
+    def most_documents(self) -> int | None: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Row: ...
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,11 @@ class TokenizedDataset:
         hashes: (samples,) uint64 of the ids.
         text_bytes: (samples,) int64, UTF-8 bytes of a plain text kept whole; 0 for anything else.
         squares: (samples,) int64, the sum of T*T over each sample's documents of T tokens.
+        rows: (samples,) int64, rows that each sample counts for: 1, and in bins those it holds.
+        most_documents: the most documents, of those that do not see each other, that a sample holds; None: not known.
     """
+
+    most_documents: int | None = 1
 
     def __init__(self, shards: Sequence[Shard], shard_of: NDArray[Any], item: NDArray[Any]) -> None:
         self._shards = list(shards)
@@ -105,6 +125,7 @@ class TokenizedDataset:
         self.hashes = self._gather(lambda shard: shard.hashes, DTYPES["hashes"])
         self.text_bytes = self._gather(lambda shard: shard.text_bytes, DTYPES["text_bytes"])
         self.squares = self.lengths**2
+        self.rows = np.ones(len(self._item), np.int64)
 
     @classmethod
     def of_shard(cls, shard: Shard) -> Self:

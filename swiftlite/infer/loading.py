@@ -48,7 +48,7 @@ def load_parts(config: InferConfig) -> Loaded:
     if config.infer.merge_lora and source.adapter is None:
         raise UserError(f"--merge_lora: {source.name} comes without an adapter to fold in; leave the flag away")
     model_config = load_config(source)
-    attention, why = choose_attention(config.model.attn_impl, device, dtype, model_config)
+    attention, why = choose_attention(config.model.attn_impl, device, dtype, model_config, joined=False)
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     template = choose_template(
         source.chat_settings(config.chat), tokenizer, template_of(source, model_config, tokenizer)

@@ -24,9 +24,12 @@ class ModelConfig:
         "auto",
         "precision of the weights and the maths; auto: bf16 where the GPU has it, fp16 else, fp32 on CPU",
     )
-    attn_impl: Literal["auto", "eager", "sdpa", "flash", "flash_attention_2", "flash_attention_3"] = option(
+    attn_impl: Literal[
+        "auto", "swiftlite", "sdpa", "eager", "flash", "flash_attention_2", "flash_attention_3", "flash_attention_4"
+    ] = option(
         "auto",
-        "attention; flash: the flash-attn package where it is installed, else PyTorch's own flash kernel",
+        "attention; swiftlite: PyTorch's kernels, with documents of one row kept apart; flash: the flash-attn package "
+        "where it is installed, else as auto",
     )
     add_tokens: list[str] = option(
         [], "new special tokens; an adapter trains only their rows of the embedding and the head"

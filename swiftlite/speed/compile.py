@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from swiftlite.speed.varlen import forward_inputs
+
 # Variants of one layer: with or without gradients into it, a mask, training, a first batch of one row, two kinds of
 # attention, ... The default of 8 would leave the ninth, and all after it, silently uncompiled.
 _RECOMPILE_LIMIT = 64
@@ -65,7 +67,7 @@ def _failure(model: nn.Module, layers: nn.ModuleList, shape: tuple[int, int]) ->
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             ids = torch.zeros(shape, dtype=torch.int64, device=device)
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
+            logits = model(**forward_inputs(model, ids), use_cache=False, logits_to_keep=1).logits
             if trained is not None:
                 # Of one weight: the graph computes them all, and neither `.grad` nor hooks on it are touched.
                 torch.autograd.grad(logits.float().sum(), trained, allow_unused=True)

@@ -1,6 +1,7 @@
 """The training loss: next-token cross-entropy weighted by token; after the model, or fused with its head."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from swiftlite.data.collate import IGNORED
+from swiftlite.data.collate import IGNORED, Batch
 from swiftlite.models.native.baichuan import NormHead
 from swiftlite.speed.linear_cross_entropy import (
     finish_logits,
@@ -19,6 +20,7 @@ from swiftlite.speed.linear_cross_entropy import (
     product_dtype,
     tokens_per_chunk,
 )
+from swiftlite.speed.varlen import forward_inputs
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 # Relative differences that rounding stays under.
@@ -56,13 +58,15 @@ class LossModule(nn.Module):
         position_ids: Tensor | None,
         labels: Tensor,
         weights: Tensor,
+        cu_seqlens: Tensor | None = None,
+        max_seqlen: int | None = None,
     ) -> Tensor:
-        """The sum of weighted next-token losses, in nats (0-d float32); the fields of a `Batch`.
+        """The sum of weighted next-token losses, in nats (0-d float32); `loss_inputs` names the fields of a `Batch`.
 
         The caller divides by the sum of the weights of *all* micro-batches of the step on all processes, so the
         result does not depend on how rows are spread over micro-batches and devices.
         """
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+        given = forward_inputs(self.model, input_ids, attention_mask, position_ids, cu_seqlens, max_seqlen)
         if self.finish is None:
             logits = self.model(**given, use_cache=False).logits
             losses = F.cross_entropy(
@@ -82,6 +86,12 @@ class LossModule(nn.Module):
             scale=self.finish.scale,
             chunk_tokens=tokens_per_chunk(weight.shape[0], product_dtype(hidden), hidden.device.type),
         )
+
+
+def loss_inputs(batch: Batch) -> dict[str, Any]:
+    """What of a batch a `LossModule`, bare or in DDP, is called with."""
+    names = ("input_ids", "attention_mask", "position_ids", "labels", "weights", "cu_seqlens", "max_seqlen")
+    return {name: getattr(batch, name) for name in names}
 
 
 def choose_loss(model: nn.Module, wanted: str, notes: list[str]) -> LossModule:

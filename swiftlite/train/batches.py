@@ -6,12 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from swiftlite.data.collate import Batch, collate
+from swiftlite.data.bins import BinDataset
+from swiftlite.data.collate import Batch, Layout, collate, collate_bins, collate_blocks
 from swiftlite.data.config import DataConfig
-from swiftlite.data.loading import Samples
+from swiftlite.data.loading import Data
 from swiftlite.data.sampler import EpochPlan, MicroBatch
 from swiftlite.data.stream import BEGINNING, Position, StreamPlan
-from swiftlite.data.tokens import Packing
+from swiftlite.data.tokens import Packing, Samples
 
 Plan = EpochPlan | StreamPlan
 
@@ -23,7 +24,7 @@ class StepBatches:
     Attributes:
         micro_batches: collated, on the device.
         denominator: sum of the trained weights of the whole step, over all processes.
-        samples, tokens, trained, squared_lengths: counts of the whole step, over all processes.
+        samples (rows, or blocks), tokens, trained, squared_lengths: counts of the whole step, over all processes.
         padded: padding elements, of this process only.
         position: where a stream stands behind this step.
     """
@@ -39,7 +40,12 @@ class StepBatches:
 
 
 class Collator:
-    """Makes batches for one device, of the rows of one dataset or of those a stream brings."""
+    """Makes batches for one device, of the rows of one dataset or of those a stream brings.
+
+    Args:
+        rows: rows, blocks or bins in a full micro-batch.
+        packing: how the samples were made, if they are blocks.
+    """
 
     def __init__(
         self,
@@ -47,24 +53,21 @@ class Collator:
         config: DataConfig,
         pad_token_id: int,
         device: torch.device,
+        rows: int,
         packing: Packing | None = None,
     ):
         self.dataset = dataset
-        self.packing = packing
-        self.config = config
-        self.pad_token_id = pad_token_id
         self.device = device
+        self.layout = _layout(config, pad_token_id, rows, packing)
 
     def batch(self, dataset: Samples, rows: MicroBatch) -> Batch:
         """Rows of `dataset` as one batch, in pinned memory when it goes to a GPU."""
-        batch = collate(
-            [dataset[i] for i in rows.indices],
-            pad_token_id=self.pad_token_id,
-            padding_free=self.config.padding_free,
-            pad_to_multiple_of=self.config.pad_to_multiple_of,
-            counts=rows.counts,
-            packing=self.packing,
-        )
+        layout = dataclasses.replace(self.layout, most_documents=dataset.most_documents)
+        if isinstance(dataset, BinDataset):
+            batch = collate_bins([dataset.members(i) for i in rows.indices], layout, rows.counts)
+        else:
+            make = collate if layout.packing is None else collate_blocks
+            batch = make([dataset[i] for i in rows.indices], layout, rows.counts)
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def step(self, plan: Plan, k: int, rank: int) -> StepBatches:
@@ -78,13 +81,32 @@ class Collator:
         return StepBatches(
             batches,
             step.denominator,
-            samples=len(counted),
+            samples=int(dataset.rows[counted].sum()),
             tokens=int(dataset.lengths[counted].sum()),
             trained=int(dataset.trained[counted].sum()),
             squared_lengths=int(dataset.squares[counted].sum()),
             padded=sum(b.padded - b.tokens for b in batches),
             position=position,
         )
+
+
+def fixed_shape(config: DataConfig, data: Data, rows: int) -> tuple[int, int] | None:
+    """(batch, seq) of full micro-batches, which blocks and bins make all alike; None for rows."""
+    length = _layout(config, 0, rows, data.packing).fixed_length
+    if isinstance(data.train, BinDataset):
+        return 1, rows * length
+    return None if data.packing is None else (rows, length)
+
+
+def _layout(config: DataConfig, pad_token_id: int, rows: int, packing: Packing | None) -> Layout:
+    return Layout(
+        pad_token_id,
+        rows,
+        config.max_length,
+        padding_free=bool(config.padding_free),
+        multiple=config.pad_to_multiple_of,
+        packing=packing,
+    )
 
 
 def stream(collator: Collator, plan: Plan, start: int, rank: int) -> Iterator[StepBatches]:

@@ -23,7 +23,7 @@ from swiftlite.tuners.registry import check_tuner_name, tuner_parts
 class OptimConfig:
     num_train_epochs: float = option(3, "passes over the training rows")
     max_steps: int = option(-1, "stop after this many optimizer steps, whatever the epochs; -1: no limit")
-    batch_size: int = option(1, "rows in a micro-batch, per device")
+    batch_size: int = option(1, "rows (with --packing: bins or blocks) in a micro-batch, per device")
     gradient_accumulation_steps: int | None = option(
         None, "micro-batches in an optimizer step; none: enough for 16 rows a step over all devices"
     )

@@ -6,14 +6,17 @@ import torch
 from transformers import PretrainedConfig
 
 from swiftlite.config.errors import UserError
-from swiftlite.models.device import choose_device, choose_dtype, device_name
+from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.quant.fp8 import fp8_obstacle
 from swiftlite.speed.attention import choose_attention
+from swiftlite.speed.varlen import NAME, varlen_obstacle
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers
 
 _ROWS_PER_STEP = 16
+# These keep joined rows apart by a mask of (total, total) places, which costs more than the padding that joining saves.
+APART_BY_MASK = ("sdpa", "eager")
 
 
 def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
@@ -71,7 +74,7 @@ def _learning_rate(config: TrainConfig) -> float:
 
 
 def decide_attention(config: TrainConfig, device: torch.device, model: PretrainedConfig, notes: list[str]) -> None:
-    """Writes the attention implementation for this model into `config`, and why into `notes`.
+    """Writes the attention implementation for this model into `config`, and why into `notes`; and what it is good for.
 
     Raises:
         UserError: the one asked for cannot run here.
@@ -79,6 +82,12 @@ def decide_attention(config: TrainConfig, device: torch.device, model: Pretraine
     attention, why = choose_attention(config.model.attn_impl, device, config.model.dtype, model)
     config.set("attn_impl", attention)
     notes.append(f"attention: {attention} ({why})")
+    if config.data.padding_free is None:
+        apart_by_mask = attention in APART_BY_MASK or (
+            attention == NAME and varlen_obstacle(device, DTYPES[config.model.dtype]) is not None
+        )
+        joins = device.type == "cuda" and not apart_by_mask and not config.data.packing
+        config.set("padding_free", joins)
 
 
 def _accumulation(config: TrainConfig, world: World) -> int:

@@ -6,7 +6,7 @@ import torch
 
 from swiftlite.data.sampler import EpochPlan
 from swiftlite.parallel.strategy import SingleDevice
-from swiftlite.speed.loss import LossModule
+from swiftlite.speed.loss import LossModule, loss_inputs
 from swiftlite.train.batches import Collator, stream
 
 
@@ -37,7 +37,7 @@ def eval_loss(
         # Evaluation comes seldom and in other shapes than training: what is not compiled yet runs as it is.
         with strategy.autocast(), torch.compiler.set_stance("eager_on_recompile"):
             for batch in batches.micro_batches:
-                total += loss(batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels, batch.weights)
+                total += loss(**loss_inputs(batch))
         if only_first:
             break
     return strategy.sum([total.item()])[0] / float(val.dataset.trained.sum())

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from swiftlite.chat.checks import show_example
+from swiftlite.data.bins import WINDOW_ROWS, BinDataset
 from swiftlite.data.loading import Data
 from swiftlite.measure.parameters import parameter_line
 from swiftlite.train.config import TrainConfig
@@ -22,7 +23,7 @@ def header_lines(config: TrainConfig, notes: list[str], model: nn.Module, inputs
         *_settings(config),
         *notes,
         parameter_line(model),
-        *_data(config, inputs),
+        *_data(config, inputs, world_size),
         _steps(config, inputs, world_size),
     ]
 
@@ -50,7 +51,7 @@ def source_lines(sources: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _data(config: TrainConfig, inputs: Inputs) -> list[str]:
+def _data(config: TrainConfig, inputs: Inputs, world_size: int) -> list[str]:
     data = inputs.data
     color = sys.stdout.isatty()
     lines = source_lines(data.report["sources"] + data.report["val_sources"] + data.report["mix_sources"])
@@ -62,9 +63,10 @@ def _data(config: TrainConfig, inputs: Inputs) -> list[str]:
     for split in ("train", "val"):
         part = data.report[split]
         if part:
+            unit = "rows" if data.packing is None else "blocks"
             joined = f" of {part['documents']} documents" if "documents" in part else ""
             lines.append(
-                f"{split}: {part['samples']} {_unit(data)}{joined}, {part['tokens']} tokens, "
+                f"{split}: {part['samples']} {unit}{joined}, {part['tokens']} tokens, "
                 f"{part['trained_tokens']:.0f} trained"
             )
     if data.report["in_train_and_val"]:
@@ -78,6 +80,8 @@ def _data(config: TrainConfig, inputs: Inputs) -> list[str]:
     if data.packing is not None:
         apart = "do not see each other" if data.packing.isolated else "see those before them in the block"
         lines.append(f"packing: documents are joined and cut into blocks of {data.packing.length} tokens; they {apart}")
+    if isinstance(data.train, BinDataset):
+        lines.append(_bins(config, data.train, world_size))
     lines += [f"template: {note}" for note in inputs.template.notes]
     length = len(data.train[0][0])
     shown = f"the first {_unit(data)[:-1]}"
@@ -87,7 +91,25 @@ def _data(config: TrainConfig, inputs: Inputs) -> list[str]:
     return [*lines, show_example(encoded_row(data, 0, _SHOWN_TOKENS), inputs.tokenizer, color=color)]
 
 
+def _bins(config: TrainConfig, bins: BinDataset, world_size: int) -> str:
+    o, about = config.optim, bins.describe()
+    full = f"{about['fill']:.1%} full, {about['rows_in_a_bin']:.1f} rows a bin"
+    step = o.batch_size * (o.gradient_accumulation_steps or 1) * world_size
+    if config.data.streaming:
+        return (
+            f"packing: each {WINDOW_ROWS} rows that are read go into bins of {bins.capacity} tokens; those of the "
+            f"first {about['rows']}: {full}; a step is {step} bins instead of {step} rows"
+        )
+    return (
+        f"packing: {about['rows']} rows in {about['bins']} bins of {bins.capacity} tokens, {full}; steps an epoch: "
+        f"{math.ceil(about['rows'] / step)} before, {math.ceil(about['bins'] / step)} now, of {step} bins instead of "
+        f"{step} rows"
+    )
+
+
 def _unit(data: Data) -> str:
+    if isinstance(data.train, BinDataset):
+        return "bins"
     return "rows" if data.packing is None else "blocks"
 
 

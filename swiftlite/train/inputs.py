@@ -13,6 +13,7 @@ from swiftlite.chat.encoded import Encoded
 from swiftlite.chat.template import Template, choose_template
 from swiftlite.chat.text import NAME as TEXT
 from swiftlite.config.errors import UserError
+from swiftlite.data.bins import pack_data
 from swiftlite.data.loading import Data, load_data
 from swiftlite.infer.loading import context_length
 from swiftlite.models.load import load_config, load_tokenizer, template_of
@@ -79,6 +80,8 @@ def read_inputs(config: SftConfig, world: World, checkpoint: Path | None, notes:
         check_encoding(template, encoded_row(data, row), tokenizer)
     check_validation(config, data)
     check_positions(model_config, data, notes)
+    if config.data.packing:
+        data = pack_data(data, config.data.max_length)
     config.set("template", template.name)
     card = {"template": template.name, "system": config.chat.system}
     return Inputs(source, model_config, tokenizer, template, data, new_tokens, card)

@@ -65,6 +65,7 @@ def build_job(
     else:
         state = TrainState(world_size=strategy.world.size)
     pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
+    eval_rows = config.run.eval_batch_size or config.optim.batch_size
     reset_peak(strategy.device)
     return Job(
         config=config,
@@ -75,8 +76,8 @@ def build_job(
         strategy=strategy,
         optimizers=optimizers,
         schedulers=schedulers,
-        train=Collator(data.train, config.data, pad_id, strategy.device, data.packing),
-        val=Collator(data.val, config.data, pad_id, strategy.device, data.packing) if data.val else None,
+        train=Collator(data.train, config.data, pad_id, strategy.device, config.optim.batch_size, data.packing),
+        val=Collator(data.val, config.data, pad_id, strategy.device, eval_rows, data.packing) if data.val else None,
         data=data,
         plan=epoch_planner(config, data, strategy.world.size, state),
         steps_per_epoch=steps_per_epoch,

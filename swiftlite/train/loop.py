@@ -15,7 +15,7 @@ from swiftlite.data.loading import Data
 from swiftlite.measure.memory import peak_memory
 from swiftlite.measure.throughput import Meter
 from swiftlite.parallel.strategy import SingleDevice
-from swiftlite.speed.loss import LossModule
+from swiftlite.speed.loss import LossModule, loss_inputs
 from swiftlite.train.batches import Collator, Plan, StepBatches, stream
 from swiftlite.train.checkpoint import (
     delete_old,
@@ -126,10 +126,7 @@ class Loop:
         last = len(batches.micro_batches) - 1
         for i, batch in enumerate(batches.micro_batches):
             with job.strategy.micro_batch(last=i == last):
-                total_loss = job.forward(
-                    batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels, batch.weights
-                )
-                loss = total_loss / batches.denominator
+                loss = job.forward(**loss_inputs(batch)) / batches.denominator
                 job.strategy.backward(loss)
             total += loss.detach()
         norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)

@@ -12,16 +12,16 @@ from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
 from swiftlite.quant.bnb import to_nf4
+from swiftlite.speed.attention import keeps_documents_apart, settle_attention
 from swiftlite.speed.compile import find_layers
-from swiftlite.train.config import TrainConfig
+from swiftlite.train.config import PtConfig, TrainConfig
+from swiftlite.train.decide import APART_BY_MASK
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
 from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import make_tuner
 from swiftlite.tuners.tuner import Tuner
 
-# Shares of the logits that rounding stays well under.
-_ROUNDING = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 LORA_FLAGS = {f.name for f in dataclasses.fields(LoraOptions)}
 
 
@@ -37,9 +37,8 @@ def load_trainable(
     whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
     base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
-    packing = inputs.data.packing
-    if config.data.padding_free or (packing is not None and packing.isolated):
-        check_isolation(base, "isolate_documents" if packing else "padding_free")
+    config.set("attn_impl", settle_attention(base, notes))
+    isolate(base, config, notes)
     fit_embedding(base, len(inputs.tokenizer))
     if config.quant.quant_method == "bnb":
         stored = to_nf4(base, find_layers(base) or (), device)
@@ -75,22 +74,47 @@ def trains_fp32(config: TrainConfig) -> bool:
     return half and (config.optim.optim_precision == "fp32" or config.model.dtype == "fp16")
 
 
-@torch.no_grad()
-def check_isolation(model: PreTrainedModel, flag: str) -> None:
-    """Joins two short documents into one row and compares the second with itself alone.
+def isolate(base: PreTrainedModel, config: TrainConfig, notes: list[str]) -> None:
+    """Sees to it that joined documents do not see each other; joins none by default where that cannot be, or is slow.
 
     Raises:
-        UserError: the model mixes them, because it does not start anew where positions do.
+        UserError: they would, and joining was asked for.
     """
-    model.eval()
-    one, two = torch.arange(16, device=model.device).view(2, 8).unbind()
-    positions = torch.arange(8, device=model.device).repeat(2)[None]
-    try:
-        alone = model(two[None], use_cache=False).logits.float()
-        joined = model(torch.cat([one, two])[None], position_ids=positions, use_cache=False).logits[:, 8:].float()
-    except TypeError:
-        alone, joined = torch.ones(1), torch.zeros(1)
-    if (joined - alone).norm() > _ROUNDING[model.dtype] * alone.norm():
+    flag = joining_flag(config)
+    if flag is None:
+        return
+    by_default = flag == "padding_free" and flag not in config.sources
+    why = None
+    if by_default and config.model.attn_impl in APART_BY_MASK:
+        why = f"{config.model.attn_impl} attention could keep joined rows apart by a mask only"
+    else:
+        try:
+            check_isolation(base, flag)
+        except UserError:
+            if not by_default:
+                raise
+            why = f"{type(base).__name__} would let joined rows see each other"
+    if why is not None:
+        config.set("padding_free", False)
+        notes.append(f"rows are padded: {why}")
+
+
+def joining_flag(config: TrainConfig) -> str | None:
+    """The flag by which one row of a batch holds several documents that must not see each other, if any does."""
+    if config.data.packing:
+        if not isinstance(config, PtConfig):
+            return "packing"
+        return "isolate_documents" if config.data.isolate_documents else None
+    return "padding_free" if config.data.padding_free else None
+
+
+def check_isolation(model: PreTrainedModel, flag: str) -> None:
+    """Joins two short documents into one row, as in training, and compares them with each alone.
+
+    Raises:
+        UserError: the model mixes them, because it does not start anew where documents do.
+    """
+    if not keeps_documents_apart(model):
         raise UserError(
             f"--{flag}: {type(model).__name__} lets documents of one row see each other; leave the flag away"
         )

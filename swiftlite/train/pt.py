@@ -13,12 +13,14 @@ from swiftlite.models.load import load_config, load_model, load_tokenizer
 from swiftlite.models.new_tokens import fit_embedding
 from swiftlite.parallel.launch import read_world
 from swiftlite.parallel.strategy import make_strategy
+from swiftlite.speed.attention import settle_attention
 from swiftlite.speed.loss import choose_loss
 from swiftlite.train.batches import Collator
 from swiftlite.train.config import PtConfig
 from swiftlite.train.decide import decide, decide_attention, make_repeatable
 from swiftlite.train.evaluation import eval_loss, eval_record
 from swiftlite.train.inputs import source_of
+from swiftlite.train.model import isolate
 from swiftlite.train.result import TrainResult
 from swiftlite.train.run import run_training
 from swiftlite.train.run_folder import RunFolder, start_run
@@ -72,6 +74,8 @@ def _evaluate(config: PtConfig) -> TrainResult:
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     decide_attention(config, device, model_config, notes)
     model: Any = load_model(source, model_config, DTYPES[config.model.dtype], device, config.model.attn_impl)
+    config.set("attn_impl", settle_attention(model, notes))
+    isolate(model, config, notes)
     if source.adapter is not None:
         fit_embedding(model, source.card.get("embedding_rows", 0))
         model = load_adapter(model, source.adapter, trainable=False)
@@ -79,14 +83,15 @@ def _evaluate(config: PtConfig) -> TrainResult:
     with strategy.autocast():
         loss = choose_loss(model, config.speed.loss_impl, notes)
     _say(*notes)
+    rows = config.run.eval_batch_size or config.optim.batch_size
     metrics: dict[str, Any] = {}
     reports = []
     for spec in config.data.val_dataset:
         one = dataclasses.replace(config.data, dataset=[spec], val_dataset=[], split_dataset_ratio=0.0)
         data = load_texts(one, TextTemplate(tokenizer), tokenizer, world)
         reports += data.report["sources"]
-        val = Collator(data.train, one, tokenizer.pad_token_id or 0, device, data.packing)
-        loss_value = eval_loss(loss, val, strategy, config.run.eval_batch_size or config.optim.batch_size)
+        val = Collator(data.train, one, tokenizer.pad_token_id or 0, device, rows, data.packing)
+        loss_value = eval_loss(loss, val, strategy, rows)
         record = eval_record(loss_value, val, data.train_bytes) | {"tokens": int(data.train.lengths.sum())}
         metrics[spec] = record
         _say(f"{spec}: " + "  ".join(f"{k.removeprefix('eval_')} {v:,.5g}" for k, v in record.items()))

@@ -9,6 +9,7 @@ from swiftlite.parallel.strategy import make_strategy
 from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.linears import speed_up_linears
 from swiftlite.speed.loss import choose_loss
+from swiftlite.train.batches import fixed_shape
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.decide import decide, decide_attention, make_repeatable
 from swiftlite.train.header import header_lines
@@ -47,8 +48,8 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
             method, copies = config.quant.quant_method, config.quant.fp8_copies
             notes += speed_up_linears(model, quant_method=method, copies=copies)
         if config.speed.torch_compile:
-            dynamic, shape = inputs.data.packing is None, (config.optim.batch_size, config.data.max_length)
-            notes.append(compile_layers(model, dynamic=dynamic, trial_shape=(2, 16) if dynamic else shape))
+            shape = fixed_shape(config.data, inputs.data, config.optim.batch_size)
+            notes.append(compile_layers(model, dynamic=shape is None, trial_shape=shape or (2, 16)))
         loss = choose_loss(model, config.speed.loss_impl, notes)
     run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
     writer = WeightsWriter(config, model, tuner, inputs)

@@ -103,7 +103,6 @@ def test_what_asks_for_nothing_here_is_accepted(line):
     [
         ("--quantization_bit 4", "--quantization_bit 4"),
         ("--deepspeed default-zero2", "--deepspeed default-zero2"),
-        ("--packing true", "--packing true"),
         ("--neftune_alpha 15", "--neftune_alpha 15"),
     ],
 )

@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from swiftlite.data.collate import collate
+from swiftlite.data.collate import Layout, collate_blocks
 from swiftlite.data.config import TextDataConfig
 from swiftlite.data.packing import BlockDataset, load_blocks
 from swiftlite.data.sampler import EpochPlan
@@ -56,6 +57,10 @@ def line_of(texts, bos):
     return [*([] if bos else [END]), *itertools.chain.from_iterable(parts)]
 
 
+def layout(packing, most_documents):
+    return Layout(9, rows=2, length=packing.length, multiple=1, packing=packing, most_documents=most_documents)
+
+
 TEXTS = ["abcdefg", "h", "ijklmnopqrst", "uv", "wxyzwxyzwxyz"]
 
 
@@ -87,7 +92,8 @@ def test_trained_counts_every_predicted_token_but_given_ones(bos):
 def test_isolated_positions_and_squares_follow_the_documents(bos):
     packing = Packing(6, BOS if bos else END, bos, True)
     blocks = BlockDataset(documents(*TEXTS, bos=bos), packing)
-    batch = collate([blocks[i] for i in range(len(blocks))], pad_token_id=0, packing=packing)
+    batch = collate_blocks([blocks[i] for i in range(len(blocks))], layout(packing, blocks.most_documents))
+    borders = [0]
     for i in range(len(blocks)):
         position, positions, lengths = -1, [], []
         for token in blocks[i][0][:-1]:
@@ -99,6 +105,22 @@ def test_isolated_positions_and_squares_follow_the_documents(bos):
             lengths[-1] += 1
         assert batch.position_ids[i, : len(positions)].tolist() == positions
         assert blocks.squares[i] == sum(n * n for n in lengths)
+        padding = packing.length - len(positions)
+        borders += (borders[-1] + np.cumsum([*lengths, *([padding] if padding else [])])).tolist()
+    assert list(dict.fromkeys(batch.cu_seqlens.tolist())) == borders
+    assert batch.cu_seqlens.dtype == torch.int32 and batch.max_seqlen == packing.length
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_borders_of_blocks_have_one_length_in_every_batch(known):
+    packing = Packing(4, END, False, True)
+    blocks = BlockDataset(documents("abcdefgh", "", "", "i"), packing)
+    shape = layout(packing, blocks.most_documents if known else None)
+    batches = [collate_blocks([blocks[i], blocks[i + 1]], shape) for i in (0, 2)]
+    # The first two blocks hold 1 document each, the third 4, the last one and padding.
+    sizes = [len(batch.cu_seqlens) for batch in batches]
+    assert sizes == ([2 * (4 + 1) + 1] * 2 if known else [2 + 1, 8 + 1])
+    assert all(batch.cu_seqlens[-1] == 8 for batch in batches)
 
 
 def test_blocks_over_chosen_documents_of_several_shards():
@@ -114,12 +136,12 @@ def test_blocks_over_chosen_documents_of_several_shards():
 def test_collated_blocks_are_inputs_and_next_tokens():
     packing = Packing(4, END, False, False)
     blocks = BlockDataset(documents("abcde", "f"), packing)
-    batch = collate([blocks[0], blocks[1]], pad_token_id=9, packing=packing, pad_to_multiple_of=4)
+    batch = collate_blocks([blocks[0], blocks[1]], layout(packing, 1))
     a, b, c, d, e, f = map(ord, "abcdef")
     assert batch.input_ids.tolist() == [[END, a, b, c], [d, e, END, f]]
     assert batch.labels.tolist() == [[a, b, c, d], [e, END, f, END]]
     assert (batch.attention_mask, batch.position_ids, batch.tokens) == (None, None, 8)
-    short = collate([blocks[1][:1] and (blocks[1][0][:3], blocks[1][1][:3])], pad_token_id=9, packing=packing)
+    short = collate_blocks([(blocks[1][0][:3], blocks[1][1][:3])], layout(packing, 1))
     assert short.labels.tolist() == [[e, END]]
 
 

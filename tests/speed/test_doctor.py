@@ -21,7 +21,7 @@ def test_the_screen_names_versions_device_and_a_step_that_ran(capsys):
 
 def test_flash_falls_back_to_torch_and_says_so():
     chosen, why = choose_attention("flash", CPU, "fp32")
-    assert chosen == "sdpa" and "cpu" in why
+    assert chosen == "swiftlite" and "no flash kernel on cpu" in why
 
 
 def test_a_kernel_package_asked_for_by_name_is_refused_where_it_cannot_run():

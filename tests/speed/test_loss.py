@@ -26,7 +26,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from swiftlite.data.collate import Batch, collate
+from swiftlite.data.collate import Batch, Layout, collate
 from swiftlite.models.native.baichuan import BaichuanConfig, BaichuanForCausalLM
 from swiftlite.speed.loss import LossModule, choose_loss
 
@@ -88,7 +88,7 @@ def batch(padding_free: bool = False) -> Batch:
     for length in (9, 14, 5):
         weights = torch.rand(length, generator=generator) * (torch.arange(length) > 2)
         rows.append((torch.randint(VOCABULARY, (length,), generator=generator).int().numpy(), weights.half().numpy()))
-    return collate(rows, pad_token_id=0, padding_free=padding_free)
+    return collate(rows, Layout(pad_token_id=0, rows=3, length=14, padding_free=padding_free, multiple=1))
 
 
 def run(module: nn.Module, given: Batch) -> tuple[float, dict[str, torch.Tensor]]:

@@ -47,3 +47,17 @@ def test_steps_without_finite_gradients_change_nothing_and_stop_the_run(tiny_mod
     given = COMMON | settings(tiny_model, tiny_data, tmp_path, "full", device="cuda", dtype="bf16")
     ended = run_sft_in_child(given | {"learning_rate": 1e38, "max_grad_norm": 0, "max_bad_steps": 3})
     assert ended.code == 1 and "steps in a row" in ended.output, ended.output
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("way", [{"packing": True, "max_length": 128, "batch_size": 1}, {"padding_free": True}])
+def test_packed_and_joined_rows_train_on_the_gpu_as_on_the_cpu(tiny_model, tiny_data, tmp_path, way, compiled):
+    losses = {}
+    for device, dtype in (("cpu", "fp32"), ("cuda", "bf16")):
+        more = {"device": device, "dtype": dtype, "lora_dropout": 0, "logging_steps": 1, **way}
+        more["torch_compile"] = compiled and device == "cuda"
+        ended = run_sft_in_child(settings(tiny_model, tiny_data, tmp_path / device, "lora", **more))
+        assert ended.code == 0, ended.output
+        log = read_log(tmp_path / device / "tiny-llama" / "r" / "log.jsonl")
+        losses[device] = [r["loss"] for r in log if "loss" in r]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)

@@ -44,11 +44,11 @@ def _worsening(monkeypatch):
     """Every evaluation ends worse than the one before."""
     plain, seen = LossModule.forward, []
 
-    def worse(self, *batch):
+    def worse(self, **batch):
         if torch.is_grad_enabled():
-            return plain(self, *batch)
+            return plain(self, **batch)
         seen.append(batch)
-        return plain(self, *batch) * len(seen)
+        return plain(self, **batch) * len(seen)
 
     monkeypatch.setattr(LossModule, "forward", worse)
 
@@ -178,7 +178,7 @@ def test_a_plugins_model_template_dataset_and_tuner_run(tmp_path):
 def test_running_out_of_memory_is_one_sentence(run, monkeypatch):
     from swiftlite.config.errors import UserError
 
-    def no_memory(*_):
+    def no_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(LossModule, "forward", no_memory)

@@ -85,7 +85,7 @@ def test_the_run_moves_weights_at_all(straight, tiny_model):
 def test_run_yaml_holds_what_auto_decided(straight):
     _, run = straight
     text = (run / "run.yaml").read_text()
-    assert "dtype: fp32" in text and "attn_impl: sdpa" in text and "eval_steps: 4" in text
+    assert "dtype: fp32" in text and "attn_impl: swiftlite" in text and "eval_steps: 4" in text
 
 
 def test_resuming_with_a_setting_that_changes_the_result_is_refused(straight, tiny_model, tiny_data):

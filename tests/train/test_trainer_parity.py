@@ -46,7 +46,7 @@ class _Trainer:
         tokenizer = AutoTokenizer.from_pretrained(tiny_model)
         data_config = DataConfig(dataset=[str(tiny_data)], max_length=64, split_dataset_ratio=0)
         data = load_data(data_config, choose_template(ChatConfig(), tokenizer, None))
-        collator = Collator(data.train, data_config, 0, torch.device("cpu"))
+        collator = Collator(data.train, data_config, 0, torch.device("cpu"), 4)
         batches = []
         for epoch in range(6):
             plan = EpochPlan(data.train.lengths, data.train.trained, 4, 2, 1, seed=42, epoch=epoch)
