@@ -60,7 +60,7 @@ class Meter:
         self._after_warmup = _Counts()
 
     def add(self, samples: int, tokens: int, trained: int, padded: int, squared_lengths: int) -> None:
-        """One optimizer step.
+        """One optimizer step; while the meter is stopped it counts for nothing.
 
         Args:
             samples: rows of the dataset.
@@ -69,6 +69,8 @@ class Meter:
             padded: padding tokens computed beside them.
             squared_lengths: sum of T*T over the step's documents of T tokens.
         """
+        if self._paused_at is not None:
+            return
         counts = self._counts
         counts.steps += 1
         counts.samples += samples
@@ -85,12 +87,21 @@ class Meter:
         if self._paused_at is not None:
             yield
             return
-        self._paused_at = self._clock()
+        self.stop()
         try:
             yield
         finally:
-            self._paused_seconds += self._clock() - self._paused_at
-            self._paused_at = None
+            self.go_on()
+
+    def stop(self) -> None:
+        """Leaves out the steps from here to `go_on`, and their time (they are profiled, say)."""
+        self._paused_at = self._clock()
+
+    def go_on(self) -> None:
+        """Measures again after `stop`."""
+        assert self._paused_at is not None
+        self._paused_seconds += self._clock() - self._paused_at
+        self._paused_at = None
 
     def since_last_log(self) -> dict[str, float]:
         """Rates since the previous call of this method; empty when no step was added."""

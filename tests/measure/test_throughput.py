@@ -118,3 +118,18 @@ def test_batches_without_padding_have_a_share_of_zero():
     meter = Meter(clock=clock)
     step(meter, clock, 1, padded=0)
     assert meter.total()["padding_share"] == 0
+
+
+def test_steps_between_stop_and_go_on_count_for_nothing():
+    clock = Clock()
+    meter = Meter(clock=clock)
+    step(meter, clock, 1)
+    meter.stop()
+    step(meter, clock, 50)
+    assert meter.since_last_log()["seconds_per_step"] == 1
+    step(meter, clock, 50)
+    assert meter.since_last_log() == {}
+    meter.go_on()
+    step(meter, clock, 3)
+    assert meter.since_last_log()["seconds_per_step"] == 3
+    assert meter.total()["seconds_per_step"] == 2
