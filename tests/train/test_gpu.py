@@ -54,9 +54,10 @@ def test_steps_without_finite_gradients_change_nothing_and_stop_the_run(tiny_mod
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_the_host_waits_for_no_step_between_warm_up_and_end(tiny_model, tmp_path, monkeypatch, dtype):
-    # Rows of one length: transformers looks at the mask of padded ones, for which the host waits.
+    # Rows of one length, as transformers looks at the mask of padded ones, for which the host waits; and so many that
+    # no step is short of rows, which would be a new shape to compile.
     data = tmp_path / "rows.jsonl"
-    data.write_text('{"query": "Count to two.", "response": "1 2"}\n' * 64)
+    data.write_text('{"query": "Count to two.", "response": "1 2"}\n' * 96)
     step, finish = Loop._train_step, Loop._finish
     watched = []
 

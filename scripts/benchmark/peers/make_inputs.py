@@ -48,7 +48,7 @@ class Shape:
     varlen: tuple[float, float]
 
     def max_length(self, case: str) -> int:
-        """Longest row that a tool has to take, with room for a system prompt that it may add."""
+        """What a tool is told is the longest row; bins of packed rows have this length too."""
         return self.long + 68 if case == "long" else self.fixed + 8
 
 

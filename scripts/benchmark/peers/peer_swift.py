@@ -9,6 +9,8 @@ flags = {
     "model": job["model"],
     "model_type": "qwen2",
     "template": "qwen2_5",
+    # Or the template would add its own to each row.
+    "system": "",
     "use_hf": "true",
     "tuner_type": "lora",
     "target_modules": "all-linear",
@@ -18,8 +20,7 @@ flags = {
     "dataset": job["data"],
     "split_dataset_ratio": 0,
     "dataset_num_proc": 1,
-    # Its template adds a system prompt to each row.
-    "max_length": job["max_length"] + 64,
+    "max_length": job["max_length"],
     "per_device_train_batch_size": job["batch_size"],
     "gradient_accumulation_steps": 1,
     "max_steps": job["steps"],

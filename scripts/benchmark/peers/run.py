@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +119,8 @@ def _name(row: dict[str, str]) -> str:
 def _run(script: Path, job: dict[str, Any], place: Path, environment: dict[str, str], timeout: int) -> dict[str, Any]:
     """One row in its own process: what it measured, or the last line of what it said."""
     work = place.with_suffix(".work")
-    work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     result, written, log = place.with_suffix(".json"), place.with_suffix(".job.json"), place.with_suffix(".log")
     result.unlink(missing_ok=True)
     written.write_text(json.dumps(job | {"work": str(work), "result": str(result)}, indent=2))

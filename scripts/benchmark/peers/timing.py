@@ -55,6 +55,7 @@ class Timer:
         real, padded = sum(int(n) for n in self._real[WARM_UP:]), sum(self._padded[WARM_UP:])
         return {
             "steps": len(each),
+            "tokens_per_step": real / len(each),
             "tokens_per_s": real / seconds,
             "computed_tokens_per_s": padded / seconds,
             "median_step_ms": statistics.median(each) * 1e3,
