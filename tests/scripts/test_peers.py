@@ -95,3 +95,12 @@ def test_one_command_runs_ours_and_lists_what_is_not_installed(tmp_path):
     # Rows of 120 tokens are a multiple of 8: nothing is padded.
     assert row["steps"] == 2 and row["tokens_per_s"] == row["computed_tokens_per_s"] > 0
     assert "Not installed: unsloth." in (tmp_path / "table.md").read_text()
+
+
+def test_our_settings_are_flags_that_exist():
+    from swiftlite.config.aliases import NOT_YET
+    from swiftlite.train.config import SftConfig
+
+    settings = yaml.safe_load((PEERS / "settings.yaml").read_text())
+    named = {flag for shape in SHAPES for rows in settings[shape]["ours"].values() for o in rows.values() for flag in o}
+    assert named <= {*SftConfig.options(), *NOT_YET}
