@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from swiftlite.measure.flops import ModelFlops, train_flops
 
 
 @dataclass
-class _Counts:
+class Counts:
+    """What was done so far, over all devices, and the seconds it took."""
+
     steps: int = 0
     samples: int = 0
     tokens: int = 0
@@ -20,8 +22,8 @@ class _Counts:
     squared_lengths: int = 0
     seconds: float = 0.0
 
-    def minus(self, other: _Counts) -> _Counts:
-        return _Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+    def minus(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
 
 class Meter:
@@ -55,12 +57,12 @@ class Meter:
         self._started = clock()
         self._paused_seconds = 0.0
         self._paused_at: float | None = None
-        self._counts = _Counts()
-        self._last_log = _Counts()
-        self._after_warmup = _Counts()
+        self._counts = Counts()
+        self._last_log = Counts()
+        self._after_warmup = Counts()
 
     def add(self, samples: int, tokens: int, trained: int, padded: int, squared_lengths: int) -> None:
-        """One optimizer step.
+        """One optimizer step; while the meter is stopped it counts for nothing.
 
         Args:
             samples: rows of the dataset.
@@ -69,6 +71,8 @@ class Meter:
             padded: padding tokens computed beside them.
             squared_lengths: sum of T*T over the step's documents of T tokens.
         """
+        if self._paused_at is not None:
+            return
         counts = self._counts
         counts.steps += 1
         counts.samples += samples
@@ -85,16 +89,39 @@ class Meter:
         if self._paused_at is not None:
             yield
             return
-        self._paused_at = self._clock()
+        self.stop()
         try:
             yield
         finally:
-            self._paused_seconds += self._clock() - self._paused_at
-            self._paused_at = None
+            self.go_on()
 
-    def since_last_log(self) -> dict[str, float]:
-        """Rates since the previous call of this method; empty when no step was added."""
+    def stop(self) -> None:
+        """Leaves out the steps from here to `go_on`, and their time (they are profiled, say)."""
+        self._paused_at = self._clock()
+
+    def go_on(self) -> None:
+        """Measures again after `stop`."""
+        assert self._paused_at is not None
+        self._paused_seconds += self._clock() - self._paused_at
+        self._paused_at = None
+
+    @property
+    def ends_warmup(self) -> bool:
+        """Whether the next step added is the last of the warm-up: the device must have finished it by then."""
+        return self._paused_at is None and self._counts.steps + 1 == self.warmup_steps
+
+    def lap(self) -> Counts:
+        """The counts at this step, for a `since_last_log` that comes a little later."""
+        return self._now()
+
+    def since_last_log(self, lap: Counts | None = None) -> dict[str, float]:
+        """Rates since the previous call of this method; empty when no step was added.
+
+        With `lap`, of the steps up to there: the device has just finished them, though later ones were added.
+        """
         now = self._now()
+        if lap is not None:
+            now = replace(lap, seconds=now.seconds)
         window = now.minus(self._last_log)
         self._last_log = now
         return self._rates(window)
@@ -105,14 +132,14 @@ class Meter:
         steady = now.minus(self._after_warmup)
         return self._rates(steady if steady.steps else now)
 
-    def _now(self) -> _Counts:
+    def _now(self) -> Counts:
         """A copy of the counts, with the seconds that were not paused."""
         clock = self._clock() if self._paused_at is None else self._paused_at
-        copy = _Counts(*(getattr(self._counts, f.name) for f in fields(_Counts)))
+        copy = Counts(*(getattr(self._counts, f.name) for f in fields(Counts)))
         copy.seconds = clock - self._started - self._paused_seconds
         return copy
 
-    def _rates(self, counts: _Counts) -> dict[str, float]:
+    def _rates(self, counts: Counts) -> dict[str, float]:
         if not counts.steps or counts.seconds <= 0:
             return {}
         rates = {

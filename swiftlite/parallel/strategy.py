@@ -57,15 +57,14 @@ class SingleDevice:
         norm = self._clip(parameters, max_norm)
         # Clipping by a norm that is not finite spoils every gradient, so then no optimizer may step.
         for optimizer in optimizers:
-            if self.scaler.is_enabled():
-                if torch.isfinite(norm):
-                    self.scaler.step(optimizer)
-            elif _is_fused(optimizer):
-                # The fused kernel skips its update on the device: no wait for the host to see the norm.
+            if _is_fused(optimizer):
+                # The fused kernel skips its update on the device: no wait for the host to see the norm. Gradients are
+                # unscaled already, and the scaler has noted what it found, so it need not take this step itself.
                 optimizer.found_inf = (~torch.isfinite(norm)).float()  # pyrefly: ignore
                 optimizer.step()
             elif torch.isfinite(norm):
-                optimizer.step()
+                # Here the host does wait, each step: such an optimizer cannot decide on the device.
+                self.scaler.step(optimizer)
         self.scaler.update()
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -78,6 +77,15 @@ class SingleDevice:
     def sum(self, values: list[float]) -> list[float]:
         """Numbers added up over all processes."""
         return values
+
+    def sum_on_device(self, values: torch.Tensor) -> torch.Tensor:
+        """A tensor on the device added up over all processes, in place; the host does not wait for it."""
+        return values
+
+    def wait(self) -> None:
+        """Waits for this process's device to have done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
@@ -127,9 +135,11 @@ class DataParallel(SingleDevice):
         super().backward(loss * self.world.size)
 
     def sum(self, values: list[float]) -> list[float]:
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
-        return total.tolist()
+        return self.sum_on_device(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
+
+    def sum_on_device(self, values: torch.Tensor) -> torch.Tensor:
+        dist.all_reduce(values)
+        return values
 
     def any(self, flag: bool) -> bool:
         return self.sum([float(flag)])[0] > 0

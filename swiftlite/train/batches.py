@@ -1,8 +1,10 @@
-"""Streams the micro-batches of an epoch to the device, collated one step ahead in a background thread."""
+"""Streams the micro-batches of an epoch to the device, collated two steps ahead in a background thread."""
 
 import dataclasses
+import itertools
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -15,6 +17,8 @@ from swiftlite.data.stream import BEGINNING, Position, StreamPlan
 from swiftlite.data.tokens import Packing, Samples
 
 Plan = EpochPlan | StreamPlan
+
+_STEPS_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +114,25 @@ def _layout(config: DataConfig, pad_token_id: int, rows: int, packing: Packing |
 
 
 def stream(collator: Collator, plan: Plan, start: int, rank: int) -> Iterator[StepBatches]:
-    """The steps of an epoch from `start` on, the next one collated (of a stream: read, too) while this one runs."""
-    with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
-        ahead: Future[StepBatches] | None = None
-        k = start
-        while k < plan.steps:
-            ready = ahead.result() if ahead else collator.step(plan, k, rank)
-            ahead = pool.submit(collator.step, plan, k + 1, rank) if k + 1 < plan.steps else None
+    """The steps of an epoch from `start` on, two of them collated (of a stream: read, too) ahead of the one that runs.
+
+    Copies to a GPU are queued on its main stream, from pinned memory, without waiting for them. A stream of their own
+    would gain nothing: the ids of a step are some 100 KB, which take about 10 microseconds.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="collate")
+    try:
+        ahead = deque(pool.submit(_step_or_none, collator, plan, k, rank) for k in range(start, start + _STEPS_AHEAD))
+        for following in itertools.count(start + _STEPS_AHEAD):
+            ready = ahead.popleft().result()
+            if ready is None:
+                return
+            ahead.append(pool.submit(_step_or_none, collator, plan, following, rank))
             moved = [b.to(collator.device, non_blocking=True) for b in ready.micro_batches]
             yield dataclasses.replace(ready, micro_batches=moved)
-            k += 1
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _step_or_none(collator: Collator, plan: Plan, k: int, rank: int) -> StepBatches | None:
+    """Step `k`, or None behind the last one, which a stream knows only once it has read it."""
+    return collator.step(plan, k, rank) if k < plan.steps else None

@@ -107,6 +107,12 @@ class RunConfig:
     report_to: list[Literal["tensorboard", "wandb", "swanlab"]] = option(
         [], "trackers beside log.jsonl and the plots; without a login they record offline"
     )
+    profile: int | None = option(
+        None,
+        "profile this many steps, after the first five, into RUN/profile/: a trace, a table, and how busy the device "
+        "was; rates leave these steps out",
+        rare=True,
+    )
 
     def check(self) -> None:
         for name in (
@@ -115,6 +121,7 @@ class RunConfig:
             "eval_steps",
             "eval_batch_size",
             "early_stopping_patience",
+            "profile",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:

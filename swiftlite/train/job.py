@@ -21,12 +21,14 @@ from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
 from swiftlite.train.optimizer import build_optimizers, build_schedulers
 from swiftlite.train.plots import draw_plots
+from swiftlite.train.profiling import ProfileReporter, steps_before_profile
 from swiftlite.train.reporting import open_reporters, read_log
 from swiftlite.train.result import TrainResult
 from swiftlite.train.run_folder import RunFolder
 from swiftlite.train.saving import WeightsWriter
 from swiftlite.train.state import TrainState
 from swiftlite.train.steps import count_steps, epoch_planner
+from swiftlite.train.trackers import Reporter
 from swiftlite.tuners.tuner import Tuner
 
 _WARMUP_STEPS = 3
@@ -67,6 +69,16 @@ def build_job(
     pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     eval_rows = config.run.eval_batch_size or config.optim.batch_size
     reset_peak(strategy.device)
+    meter = Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS)
+    profiled = config.run.profile
+    before = steps_before_profile(profiled, state, total_steps) if profiled else None
+    reporters: list[Reporter] = []
+    if strategy.world.is_main:
+        reporters = open_reporters(run.path, config.run.report_to, state.step, total_steps)
+        if profiled and before:
+            reporters.append(ProfileReporter(run.path, strategy.device, profiled, before, meter, reporters))
+        elif profiled:
+            reporters[1].message(f"note: --profile {profiled}: too few steps are left; nothing is profiled")
     return Job(
         config=config,
         run=run.path,
@@ -84,10 +96,8 @@ def build_job(
         total_steps=total_steps,
         save_weights=save_weights,
         saves_adapter=tuner.saves_adapter,
-        meter=Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS),
-        reporters=open_reporters(run.path, config.run.report_to, state.step, total_steps)
-        if strategy.world.is_main
-        else [],
+        meter=meter,
+        reporters=reporters,
         state=state,
     )
 

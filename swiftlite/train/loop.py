@@ -10,22 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from swiftlite.config.errors import UserError
 from swiftlite.data.loading import Data
 from swiftlite.measure.memory import peak_memory
-from swiftlite.measure.throughput import Meter
+from swiftlite.measure.throughput import Counts, Meter
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.speed.loss import LossModule, loss_inputs
 from swiftlite.train.batches import Collator, Plan, StepBatches, stream
 from swiftlite.train.checkpoint import (
     delete_old,
-    newest_checkpoint,
     save_random_state,
     save_training_state,
     write_folder,
 )
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.evaluation import eval_loss, eval_record
+from swiftlite.train.readback import Arrival, Readback
 from swiftlite.train.rehearsal import check_disk, checkpoint_bytes, rehearse_save
 from swiftlite.train.saving import WeightsWriter
 from swiftlite.train.signals import EXIT_CODES, StopRequest
@@ -67,6 +66,15 @@ class Job:
             reporter.message("\n".join(lines))
 
 
+@dataclasses.dataclass(frozen=True)
+class _LateLog:
+    """A log line that waits for its losses, and the meter's counts at its step."""
+
+    record: dict[str, Any]
+    arrival: Arrival
+    lap: Counts
+
+
 class Loop:
     """Runs a job to its end, or to a signal."""
 
@@ -74,8 +82,10 @@ class Loop:
         self.job = job
         self.state = job.state
         self.parameters = [p for p in job.model.parameters() if p.requires_grad]
-        self._pending: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._last_norm = 0.0
+        self._readback = Readback(job.state, job.strategy, job.run, job.config.optim.max_bad_steps)
+        self._late_log: _LateLog | None = None
+        # A CPU has computed by the time it has been asked to.
+        self.logs_late = job.strategy.device.type != "cpu"
         self._last_eval: float | None = None
         self._saved_step = -1
 
@@ -132,13 +142,15 @@ class Loop:
         norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)
         for scheduler in job.schedulers:
             scheduler.step()
-        self._pending.append((total, norm.detach()))
+        self._readback.add(total, norm.detach())
         state.step += 1
         state.cursor += 1
         state.position = batches.position
         state.samples += batches.samples
         state.tokens += batches.tokens
         state.trained += batches.trained
+        if job.meter.ends_warmup:
+            job.strategy.wait()
         job.meter.add(
             batches.samples,
             batches.tokens,
@@ -146,40 +158,18 @@ class Loop:
             batches.padded * job.strategy.world.size,
             batches.squared_lengths,
         )
-        # A CPU has computed by now; on a GPU, reading the numbers each step would make it wait for the host.
-        if job.strategy.device.type == "cpu":
+        # With this step queued, the device is busy while the host waits for the numbers of the one before.
+        self._write_late_log()
+        if not self.logs_late:
             self._read_pending()
         state.seconds += time.perf_counter() - started
         for reporter in job.reporters:
             reporter.step(state, job.total_steps)
 
     def _read_pending(self) -> None:
-        """Fetches losses and norms of the steps since the last time, and counts the bad ones."""
-        if not self._pending:
-            return
-        pairs = torch.stack([torch.stack([a.float(), b.float()]) for a, b in self._pending]).cpu().tolist()
-        self._pending.clear()
-        losses = self.job.strategy.sum([loss for loss, _ in pairs])
-        state = self.state
-        for loss, (_, norm) in zip(losses, pairs):
-            # A GradScaler skips overflowing steps by design; only a loss that is not finite is bad there.
-            bad = not math.isfinite(loss) or not (math.isfinite(norm) or self.job.strategy.scaler.is_enabled())
-            state.bad_steps += bad
-            state.bad_in_a_row = state.bad_in_a_row + 1 if bad else 0
-            if not bad:
-                state.window.append(loss)
-            self._last_norm = norm
-            if state.bad_in_a_row >= self.job.config.optim.max_bad_steps:
-                raise UserError(self._too_many_bad_steps())
-
-    def _too_many_bad_steps(self) -> str:
-        kept = newest_checkpoint(self.job.run)
-        saved = f"{kept} holds the last good state" if kept else "no checkpoint was saved before"
-        return (
-            f"{self.state.bad_in_a_row} steps in a row (up to step {self.state.step}) had gradients that are not "
-            f"finite and were not applied; {saved}. Lower --learning_rate or --max_grad_norm, or use --dtype bf16 "
-            f"or fp32"
-        )
+        """Waits for losses and norms of all steps so far, and counts the bad ones."""
+        self._write_late_log()
+        self._readback.count(self._readback.send())
 
     def _after_step(self, end_of_epoch: bool) -> bool:
         """Logs, evaluates and saves when it is time; True when early stopping says so."""
@@ -196,22 +186,37 @@ class Loop:
         return patience is not None and state.stale_evals >= patience
 
     def _log(self) -> None:
+        """Notes the log line of this step: on a GPU it is written a step later, so that nobody waits for its losses."""
         job, state = self.job, self.state
-        self._read_pending()
         record: dict[str, Any] = {
             "step": state.step,
             "epoch": round(state.epoch + state.cursor / job.steps_per_epoch, 6),
-            "loss": sum(state.window) / len(state.window) if state.window else math.nan,
-            "grad_norm": self._last_norm,
+            "loss": math.nan,
+            "grad_norm": math.nan,
             "learning_rate": job.schedulers[0].get_last_lr()[0],
             "samples": state.samples,
             "tokens": state.tokens,
             "trained_tokens": state.trained,
-            "bad_steps": state.bad_steps,
+            "bad_steps": 0,
             "seconds": state.seconds,
         }
+        record |= peak_memory(job.strategy.device).as_dict()
+        self._late_log = _LateLog(record, self._readback.send(), job.meter.lap())
+        if not self.logs_late:
+            self._write_late_log()
+
+    def _write_late_log(self) -> None:
+        """Writes the line that `_log` noted, if it did; to be called before anything that waits or takes time."""
+        if self._late_log is None:
+            return
+        late, self._late_log = self._late_log, None
+        job, state = self.job, self.state
+        self._readback.count(late.arrival)
+        late.record["loss"] = sum(state.window) / len(state.window) if state.window else math.nan
+        late.record["grad_norm"] = self._readback.last_norm
+        late.record["bad_steps"] = state.bad_steps
         state.window = []
-        record |= job.meter.since_last_log() | peak_memory(job.strategy.device).as_dict()
+        record = late.record | job.meter.since_last_log(late.lap)
         for reporter in job.reporters:
             reporter.log(record)
 
@@ -220,6 +225,7 @@ class Loop:
         job, state = self.job, self.state
         if job.val is None or job.config.run.eval_strategy == "no":
             return False
+        self._write_late_log()
         with job.meter.pause():
             started = time.perf_counter()
             loss = self._eval_loss(job.val)
@@ -274,6 +280,7 @@ class Loop:
 
     def _stop(self, stop: StopRequest) -> int:
         number = stop.received or next(iter(EXIT_CODES))
+        self._read_pending()
         if self.job.config.run.save_strategy != "no":
             self.save()
             where = f"go on with --resume {self.job.run}"

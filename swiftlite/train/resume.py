@@ -25,6 +25,7 @@ FREE = {
     "save_dtype",
     "save_only_model",
     "report_to",
+    "profile",
     "plugin",
     "cache_dir",
     "cache_size_gb",

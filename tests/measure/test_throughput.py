@@ -118,3 +118,40 @@ def test_batches_without_padding_have_a_share_of_zero():
     meter = Meter(clock=clock)
     step(meter, clock, 1, padded=0)
     assert meter.total()["padding_share"] == 0
+
+
+def test_steps_between_stop_and_go_on_count_for_nothing():
+    clock = Clock()
+    meter = Meter(clock=clock)
+    step(meter, clock, 1)
+    meter.stop()
+    step(meter, clock, 50)
+    assert meter.since_last_log()["seconds_per_step"] == 1
+    step(meter, clock, 50)
+    assert meter.since_last_log() == {}
+    meter.go_on()
+    step(meter, clock, 3)
+    assert meter.since_last_log()["seconds_per_step"] == 3
+    assert meter.total()["seconds_per_step"] == 2
+
+
+def test_a_late_reading_counts_the_steps_up_to_its_lap():
+    clock = Clock()
+    meter = Meter(clock=clock)
+    step(meter, clock, 2)
+    lap = meter.lap()
+    # The next step is queued while the first one still runs, for another second.
+    step(meter, clock, 1)
+    assert meter.since_last_log(lap)["seconds_per_step"] == 3
+    step(meter, clock, 5)
+    assert meter.since_last_log()["seconds_per_step"] == 2.5
+
+
+def test_the_last_step_of_the_warm_up_is_known_before_it_is_added():
+    clock = Clock()
+    meter = Meter(warmup_steps=2, clock=clock)
+    known = []
+    for _ in range(3):
+        known.append(meter.ends_warmup)
+        step(meter, clock, 1)
+    assert known == [False, True, False]

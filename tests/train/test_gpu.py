@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from swiftlite.train.config import SftConfig
+from swiftlite.train.loop import Loop
 from swiftlite.train.reporting import read_log
+from swiftlite.train.sft import run_sft
 from tests.children import Mishap, run_sft_in_child
 from tests.train.test_resume import COMMON, numbers, settings, weights
 
@@ -61,3 +64,42 @@ def test_packed_and_joined_rows_train_on_the_gpu_as_on_the_cpu(tiny_model, tiny_
         log = read_log(tmp_path / device / "tiny-llama" / "r" / "log.jsonl")
         losses[device] = [r["loss"] for r in log if "loss" in r]
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_the_host_waits_for_no_step_between_warm_up_and_end(tiny_model, tmp_path, monkeypatch, dtype):
+    # Rows of one length, as transformers looks at the mask of padded ones, for which the host waits; and so many that
+    # no step is short of rows, which would be a new shape to compile.
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"query": "Count to two.", "response": "1 2"}\n' * 96)
+    step, finish = Loop._train_step, Loop._finish
+    watched = []
+
+    def watched_step(loop, batches):
+        if loop.state.step == 4:
+            torch.cuda.set_sync_debug_mode("error")
+        step(loop, batches)
+        watched.append(torch.cuda.get_sync_debug_mode())
+
+    def unwatched_finish(loop):
+        torch.cuda.set_sync_debug_mode("default")
+        return finish(loop)
+
+    monkeypatch.setattr(Loop, "_train_step", watched_step)
+    monkeypatch.setattr(Loop, "_finish", unwatched_finish)
+    given = settings(tiny_model, data, tmp_path, "lora", device="cuda", dtype=dtype, logging_steps=2, max_steps=14)
+    try:
+        run_sft(SftConfig(**(given | {"save_strategy": "no", "eval_strategy": "no", "split_dataset_ratio": 0})))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert watched == [0] * 4 + [2] * 10
+    assert [r["step"] for r in read_log(tmp_path / "tiny-llama" / "r" / "log.jsonl")] == [1, 2, 4, 6, 8, 10, 12, 14]
+
+
+def test_a_profile_sees_the_kernels_of_its_steps(tiny_model, tiny_data, tmp_path):
+    given = settings(tiny_model, tiny_data, tmp_path, "lora", device="cuda", dtype="bf16", profile=4)
+    ended = run_sft_in_child(given)
+    assert ended.code == 0, ended.output
+    assert "profile: device busy" in ended.output
+    summary = (tmp_path / "tiny-llama" / "r" / "profile" / "summary.txt").read_text()
+    assert "over 4 steps" in summary and "elementwise" in summary
