@@ -48,6 +48,7 @@ NAMES: dict[str, str] = {
     "resume_from_checkpoint": "resume",
     "optimizer": "optim",
     "eval_metric": "metric",
+    "activation_checkpointing": "gradient_checkpointing",
     "epochs": "num_train_epochs",
     "lr": "learning_rate",
     "system_prompt": "system",
@@ -62,6 +63,7 @@ NAMES: dict[str, str] = {
 
 # Our name -> {value elsewhere, in lower case -> our value}. List options map each element.
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16", "none": "auto"}
+_CHECKPOINTING = dict.fromkeys(TRUE_WORDS, "full") | dict.fromkeys(FALSE_WORDS | {"none"}, "off")
 VALUES: dict[str, dict[str, Any]] = {
     "dtype": _DTYPES,
     "lora_dtype": _DTYPES,
@@ -88,6 +90,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "loss_scale": {"none": "default"},
     "infer_backend": {"pt": "transformers", "auto": "transformers"},
     "optim": {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw"},
+    "gradient_checkpointing": _CHECKPOINTING,
     "preset": {"default": "modern"},
     "report_to": {"none": None, "all": "tensorboard"},
     "run_name": {"none": None},

@@ -51,8 +51,12 @@ class OptimConfig:
     adam_epsilon: float = option(1e-8, "AdamW's epsilon", rare=True)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0: never")
     max_bad_steps: int = option(5, "stop after this many steps in a row whose gradients are not finite", rare=True)
-    gradient_checkpointing: bool = option(
-        True, "recompute activations in the backward pass: about a third slower, far less memory"
+    gradient_checkpointing: Literal["auto", "off", "selective", "full"] = option(
+        "auto",
+        "what is not kept for the backward pass but computed again there: of each layer all but the attention "
+        "(selective) or all (full: least memory, about a fifth slower), or nothing (off); auto: on a GPU the fastest "
+        "that a trial with the longest batch fits into memory, else off",
+        bare="full",
     )
     optim_precision: Literal["auto", "fp32", "same"] = option(
         "auto",

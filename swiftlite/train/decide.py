@@ -6,6 +6,7 @@ import torch
 from transformers import PretrainedConfig
 
 from swiftlite.config.errors import UserError
+from swiftlite.measure.memory import limit_memory, read_size
 from swiftlite.models.device import choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.speed.attention import choose_attention
@@ -38,6 +39,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
+    _limit_memory(config, device, reasons)
     # A schedule that cannot be made is known before anything is loaded.
     build_schedulers(config.optim, [torch.optim.SGD([torch.zeros(1)], lr=1.0)], total_steps=10)
     if config.run.eval_steps is None:
@@ -80,6 +82,19 @@ def _accumulation(config: TrainConfig, world: World) -> int:
             f"{world.size} device(s); give a multiple of {rows}"
         )
     return wanted // rows
+
+
+def _limit_memory(config: TrainConfig, device: torch.device, reasons: list[str]) -> None:
+    wanted = config.speed.max_memory
+    if wanted is None:
+        return
+    if device.type != "cuda":
+        raise UserError(f"--max_memory {wanted}: only a CUDA device has such a limit, and this is {device.type}")
+    try:
+        limit_memory(read_size(wanted), device)
+    except ValueError as error:
+        raise UserError(f"--max_memory {wanted}: {error}; give less, or leave it away") from None
+    reasons.append(f"memory: PyTorch may take {wanted} of the device (--max_memory)")
 
 
 def make_repeatable(config: TrainConfig) -> None:

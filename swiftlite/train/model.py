@@ -11,6 +11,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
+from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
@@ -48,10 +49,8 @@ def load_trainable(
             given = [f"--{n}" for n, s in config.sources.items() if n in LORA_FLAGS and not s.startswith("preset")]
             idle = f" ({', '.join(given)}: no effect)" if given else ""
             notes.append(f"going on with the adapter {source.adapter}; its own rank and targets hold{idle}")
-    if config.optim.gradient_checkpointing:
-        # transformers 5.23 gave it the new name; 5.17 has only the old one.
-        name = "activation" if hasattr(base, "activation_checkpointing_enable") else "gradient"
-        getattr(base, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    if config.optim.gradient_checkpointing != "auto":
+        apply_checkpointing(model, config.optim.gradient_checkpointing)
     if whole_in_fp32:
         for parameter in model.parameters():
             if not parameter.requires_grad:

@@ -31,6 +31,12 @@ def build_optimizers(
     return optimizers
 
 
+def state_bytes(config: OptimConfig, parameters: list[nn.Parameter]) -> int:
+    """Bytes on the device that the optimizer will keep from its first step on."""
+    moments = {"adamw": 2, "muon": 2, "sgd": 0}[config.optim]
+    return sum(moments * p.numel() * p.element_size() for p in parameters)
+
+
 def build_schedulers(
     config: OptimConfig, optimizers: list[torch.optim.Optimizer], total_steps: int
 ) -> list[torch.optim.lr_scheduler.LRScheduler]:

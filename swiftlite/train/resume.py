@@ -29,6 +29,7 @@ FREE = {
     "cache_dir",
     "cache_size_gb",
     "max_bad_steps",
+    "max_memory",
 }
 
 
