@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from swiftlite.parallel.launch import World
+from swiftlite.speed.step_in_backward import skips_on_device
 
 
 class SingleDevice:
@@ -60,8 +61,8 @@ class SingleDevice:
             if self.scaler.is_enabled():
                 if torch.isfinite(norm):
                     self.scaler.step(optimizer)
-            elif _is_fused(optimizer):
-                # The fused kernel skips its update on the device: no wait for the host to see the norm.
+            elif skips_on_device(optimizer):
+                # Its kernel skips the update on the device: no wait for the host to see the norm.
                 optimizer.found_inf = (~torch.isfinite(norm)).float()  # pyrefly: ignore
                 optimizer.step()
             elif torch.isfinite(norm):
@@ -149,7 +150,3 @@ class DataParallel(SingleDevice):
 def make_strategy(device: torch.device, dtype: str, world: World) -> SingleDevice:
     """The strategy for this world: DDP when a launcher started several processes."""
     return DataParallel(device, dtype, world) if world.size > 1 else SingleDevice(device, dtype, world)
-
-
-def _is_fused(optimizer: torch.optim.Optimizer) -> bool:
-    return bool(optimizer.defaults.get("fused"))

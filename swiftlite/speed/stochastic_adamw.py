@@ -57,8 +57,9 @@ class StochasticAdamW(torch.optim.Optimizer):
                     state["exp_avg_sq"] = torch.zeros_like(weight, memory_format=torch.contiguous_format)
                 state["step"] += 1 - keep
                 update = _compiled_update if weight.is_cuda else _update
-                kept = [t.view(-1) for t in (weight, state["exp_avg"], state["exp_avg_sq"])]
-                update(weight.grad.reshape(-1), *kept, state["step"], numbers, keep.view(1))
+                mean, square = state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)
+                gradient = weight.grad.reshape(-1)
+                update(gradient, weight.view(-1), mean, square, state["step"], numbers, keep.view(1))
 
 
 def stochastically_rounded(values: Tensor) -> Tensor:

@@ -42,8 +42,18 @@ class OptimConfig:
     lr_scheduler_kwargs: dict = option({}, "further settings of the scheduler, as JSON", rare=True)
     warmup_ratio: float = option(0.05, "share of the steps in which the learning rate rises")
     warmup_steps: int = option(0, "steps in which the learning rate rises; above 0 it wins over the ratio", rare=True)
-    optim: Literal["adamw", "muon", "sgd"] = option(
-        "adamw", "adamw, muon (hidden matrices by Muon, the rest by AdamW) or sgd"
+    optim: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion", "adafactor", "muon", "sgd"] = (
+        option(
+            "adamw",
+            "8bit: states in 8 bits; paged: states that move to the host when the GPU is full (these and lion are "
+            "bitsandbytes'); adafactor: hardly any states; muon: hidden matrices by Muon, the rest by AdamW",
+        )
+    )
+    optim_in_backward: bool = option(
+        False,
+        "full: update each weight as soon as its gradient is known, which is then freed: no memory for gradients; "
+        "where a gradient is not finite, only the weights it belongs to are left as they are",
+        rare=True,
     )
     weight_decay: float = option(0.1, "decoupled weight decay; none on biases and norms")
     adam_beta1: float = option(0.9, "AdamW's first beta", rare=True)
@@ -58,10 +68,11 @@ class OptimConfig:
         "that a trial with the longest batch fits into memory, else off",
         bare="full",
     )
-    optim_precision: Literal["auto", "fp32", "same"] = option(
+    optim_precision: Literal["auto", "fp32", "same", "stochastic"] = option(
         "auto",
         "full: keep and update the weights in fp32 while the maths runs in --dtype (fp32), or in --dtype itself (same: "
-        "half the memory, but changes under 1/256 of a bf16 weight are lost); auto: fp32 for pt and fp16, else same",
+        "half the memory, but changes under 1/256 of a bf16 weight are lost; stochastic: bf16 rounded up or down at "
+        "random, so that none is lost on average); auto: fp32 for pt and fp16, else same",
     )
     deterministic: bool = option(False, "bit-identical repeats on a GPU, at some speed (a CPU always is)", rare=True)
 

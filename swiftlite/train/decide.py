@@ -11,7 +11,7 @@ from swiftlite.models.device import choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.speed.attention import choose_attention
 from swiftlite.train.config import PtConfig, TrainConfig
-from swiftlite.train.optimizer import build_schedulers
+from swiftlite.train.optimizer import build_schedulers, check_optimizer
 
 _ROWS_PER_STEP = 16
 
@@ -40,6 +40,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
     _limit_memory(config, device, reasons)
+    check_optimizer(config.optim, device, dtype, config.tuner.sft_type, world.size)
     # A schedule that cannot be made is known before anything is loaded.
     build_schedulers(config.optim, [torch.optim.SGD([torch.zeros(1)], lr=1.0)], total_steps=10)
     if config.run.eval_steps is None:

@@ -18,7 +18,7 @@ from swiftlite.speed.compile import find_layers
 from swiftlite.speed.loss import LossModule
 from swiftlite.train.batches import Collator
 from swiftlite.train.config import TrainConfig
-from swiftlite.train.optimizer import state_bytes
+from swiftlite.train.optimizer import resident_state_bytes
 
 # Of the device: for fragments between tensors, and for what a step needs beside its batch.
 _MARGIN = 0.05
@@ -120,16 +120,17 @@ def _try(
         if mode != "off":
             apply_checkpointing(loss.model, mode)
         _compile(compile_model, strategy, notes)
-        # With gradients of earlier micro-batches in memory, if there will be any.
+        # With gradients of earlier micro-batches in memory if there will be any, or with none but the last weight's.
         repeats = 1 if (config.optim.gradient_accumulation_steps or 1) == 1 and strategy.world.size == 1 else 2
-        probe(loss, longest_batch(config, collator).to(device), strategy, repeats)
+        batch = longest_batch(config, collator).to(device)
+        probe(loss, batch, strategy, repeats, keep_gradients=not config.optim.optim_in_backward)
     except torch.OutOfMemoryError:
         obstacle = f"out of {limit / GIB:.1f} GiB"
     finally:
         for parameter in parameters:
             parameter.grad = None
     if obstacle is None:
-        needed = torch.cuda.max_memory_allocated(device) + state_bytes(config.optim, parameters)
+        needed = torch.cuda.max_memory_allocated(device) + resident_state_bytes(config.optim, loss)
         if needed > limit * (1 - _MARGIN):
             obstacle = f"needs {needed / GIB:.1f} of {limit / GIB:.1f} GiB and a margin of {_MARGIN:.0%}"
     # Frames of the failed pass hold its tensors until they are collected.
@@ -145,14 +146,16 @@ def _compile(compile_model: Callable[[], str] | None, strategy: SingleDevice, no
         notes[:] = [*(n for n in notes if n != note), note]
 
 
-def probe(loss: LossModule, batch: Batch, strategy: SingleDevice, repeats: int) -> None:
+def probe(loss: LossModule, batch: Batch, strategy: SingleDevice, repeats: int, *, keep_gradients: bool = True) -> None:
     """Forward and backward on a batch as the loop does it, `repeats` times; random state is put back.
 
-    Leaves gradients behind.
+    Leaves gradients behind, or with `keep_gradients=False` drops each once it is known.
     """
     device = strategy.device
     modes = [(module, module.training) for module in loss.modules()]
     loss.train()
+    trained = [] if keep_gradients else [p for p in loss.parameters() if p.requires_grad]
+    hooks = [p.register_post_accumulate_grad_hook(_drop_gradient) for p in trained]
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for _ in range(repeats):
@@ -160,5 +163,11 @@ def probe(loss: LossModule, batch: Batch, strategy: SingleDevice, repeats: int) 
                     total = loss(batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels, batch.weights)
                 total.backward()
     finally:
+        for hook in hooks:
+            hook.remove()
         for module, mode in modes:
             module.training = mode
+
+
+def _drop_gradient(parameter: torch.Tensor) -> None:
+    parameter.grad = None

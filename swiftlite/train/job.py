@@ -13,6 +13,7 @@ from swiftlite.measure.peak import peak_flops
 from swiftlite.measure.throughput import Meter
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.speed.loss import LossModule
+from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state, supersede_later
 from swiftlite.train.config import TrainConfig
@@ -20,7 +21,7 @@ from swiftlite.train.fit import out_of_memory
 from swiftlite.train.header import source_lines
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
-from swiftlite.train.optimizer import build_optimizers, build_schedulers
+from swiftlite.train.optimizer import build_optimizers, build_optimizers_by_weight, build_schedulers
 from swiftlite.train.plots import draw_plots
 from swiftlite.train.reporting import open_reporters, read_log
 from swiftlite.train.result import TrainResult
@@ -54,7 +55,12 @@ def build_job(
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
     assert config.optim.learning_rate is not None
     groups = tuner.parameter_groups(model, config.optim.learning_rate, config.optim.weight_decay)
-    optimizers = build_optimizers(config.optim, model, groups, strategy.device)
+    in_backward = None
+    if config.optim.optim_in_backward:
+        by_weight = build_optimizers_by_weight(config.optim, model, groups, strategy.device)
+        in_backward, optimizers = StepInBackward(by_weight), list(by_weight.values())
+    else:
+        optimizers = build_optimizers(config.optim, model, groups, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
     if checkpoint:
         state = load_training_state(checkpoint, optimizers, schedulers, strategy)
@@ -88,6 +94,7 @@ def build_job(
         if strategy.world.is_main
         else [],
         state=state,
+        in_backward=in_backward,
     )
 
 

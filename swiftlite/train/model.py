@@ -55,10 +55,10 @@ def load_trainable(
         for parameter in model.parameters():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(DTYPES[config.model.dtype])
-    elif config.model.dtype == "bf16" and not tuner.saves_adapter:
+    elif config.model.dtype == "bf16" and not tuner.saves_adapter and config.optim.optim_precision == "same":
         notes.append(
             "weights are trained in bf16 without an fp32 copy: changes smaller than about 1/256 of a weight are lost; "
-            "--optim_precision fp32 keeps them"
+            "--optim_precision fp32 keeps them, stochastic does on average"
         )
     return model, tuner
 
