@@ -23,6 +23,12 @@ class SpeedOptions:
         "the other; auto: fused on a GPU",
     )
 
+    offload_activations: bool = option(
+        False,
+        "what checkpointed layers keep waits in host memory for the backward pass, copied while others compute; needs "
+        "--gradient_checkpointing full or selective",
+        rare=True,
+    )
     max_memory: str | None = option(
         None,
         "the most GPU memory PyTorch may take, such as 22GiB: rehearses a smaller card on a larger one (CUDA's own few "

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from swiftlite.config.errors import UserError
 from swiftlite.speed.compile import find_layers
 
 # Below this a copy costs more than it frees.
@@ -22,9 +23,13 @@ def offload_activations(model: nn.Module, smallest_bytes: int = _SMALLEST_BYTES)
     With checkpointed layers that is each layer's input (and in `selective` what its attention returned). On CUDA a
     second stream copies to and from pinned memory, so the computation only waits where the bus is slower than it;
     elsewhere tensors are just copied. Weights, buffers, tensors under `smallest_bytes` and such with gaps stay.
+
+    Raises:
+        UserError: the model has no list of layers.
     """
     layers = find_layers(model)
-    assert layers is not None, "apply_checkpointing has refused a model without layers"
+    if layers is None:
+        raise UserError(f"--offload_activations: {type(model).__name__} has no list of decoder layers; leave it away")
     decoder = next(m for m in model.modules() if any(child is layers for child in m.children()))
     offload = _Offload(next(model.parameters()).device, model, smallest_bytes)
     decoder.register_forward_pre_hook(offload.begin)
@@ -85,11 +90,16 @@ class _Offload:
             with torch.cuda.stream(self._stream):
                 host.copy_(tensor, non_blocking=True)
             # Held until its copy is done and no longer: `record_stream` would leave that to the allocator's luck.
-            self._leaving.append((tensor, self._stream.record_event()))
+            self._leaving.append((tensor, self._copied()))
             while len(self._leaving) > _UNDER_WAY:
                 self._let_go()
         self._newest = _Away(host, self._newest)
         return self._newest
+
+    def _copied(self) -> torch.cuda.Event:
+        event = torch.cuda.Event()
+        event.record(self._stream)
+        return event
 
     def _let_go(self) -> None:
         """Frees the oldest tensor on its way out for what the device computes after its copy."""
@@ -123,4 +133,4 @@ class _Offload:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(self._stream):
                 away.fetched.copy_(away.host, non_blocking=True)
-            away.arrival = self._stream.record_event()
+            away.arrival = self._copied()

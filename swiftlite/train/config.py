@@ -186,6 +186,11 @@ class TrainConfig(CommandConfig):
             raise UserError("--streaming true needs --max_steps: nobody knows how many rows a stream has")
         if self.run.resume == "":
             raise UserError("--resume is empty: give a run folder, or no value for the newest run of this model")
+        if self.speed.offload_activations and self.optim.gradient_checkpointing == "off":
+            raise UserError(
+                "--offload_activations true moves what checkpointed layers keep, and --gradient_checkpointing off "
+                "checkpoints none; pass --gradient_checkpointing full or selective"
+            )
         self._note_idle_settings()
         self._make_absolute()
 

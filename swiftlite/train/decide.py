@@ -39,7 +39,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
-    _limit_memory(config, device, reasons)
+    _decide_memory(config, device, reasons)
     check_optimizer(config.optim, device, dtype, config.tuner.sft_type, world.size)
     # A schedule that cannot be made is known before anything is loaded.
     build_schedulers(config.optim, [torch.optim.SGD([torch.zeros(1)], lr=1.0)], total_steps=10)
@@ -85,7 +85,13 @@ def _accumulation(config: TrainConfig, world: World) -> int:
     return wanted // rows
 
 
-def _limit_memory(config: TrainConfig, device: torch.device, reasons: list[str]) -> None:
+def _decide_memory(config: TrainConfig, device: torch.device, reasons: list[str]) -> None:
+    if config.speed.offload_activations:
+        if device.type != "cuda":
+            raise UserError(
+                f"--offload_activations true: only a CUDA device has memory of its own, and this is {device.type}"
+            )
+        reasons.append("activations: what checkpointed layers keep waits in host memory (--offload_activations)")
     wanted = config.speed.max_memory
     if wanted is None:
         return

@@ -53,6 +53,8 @@ def fit_checkpointing(
         tried.append(f"memory is tried out on CUDA only, and this is {strategy.device.type}")
         _compile(compile_model, strategy, notes)
     modes = list(MEANINGS) if find_layers(loss.model) is not None else ["off"]
+    if config.speed.offload_activations:
+        modes.remove("off")
     for mode in modes:
         if strategy.device.type == "cuda":
             obstacle = _try(mode, config, loss, collator, strategy, compile_model, notes)

@@ -12,6 +12,7 @@ from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
 from swiftlite.speed.checkpointing import apply_checkpointing
+from swiftlite.speed.offload import offload_activations
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
@@ -51,6 +52,8 @@ def load_trainable(
             notes.append(f"going on with the adapter {source.adapter}; its own rank and targets hold{idle}")
     if config.optim.gradient_checkpointing != "auto":
         apply_checkpointing(model, config.optim.gradient_checkpointing)
+    if config.speed.offload_activations:
+        offload_activations(model)
     if whole_in_fp32:
         for parameter in model.parameters():
             if not parameter.requires_grad:

@@ -30,6 +30,7 @@ FREE = {
     "cache_size_gb",
     "max_bad_steps",
     "max_memory",
+    "offload_activations",
 }
 
 

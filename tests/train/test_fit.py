@@ -50,6 +50,13 @@ def test_a_cpu_has_no_such_limit():
         decide(SftConfig(model="nano", dataset="demo", max_memory="22GiB", device="cpu"), World())
 
 
+def test_offloading_needs_cuda_and_something_to_offload():
+    with pytest.raises(UserError, match="--offload_activations true: only a CUDA device has memory of its own"):
+        decide(config_of(offload_activations=True, device="cpu"), World())
+    with pytest.raises(UserError, match="pass --gradient_checkpointing full or selective"):
+        config_of(offload_activations=True, gradient_checkpointing=False)
+
+
 def test_on_a_cpu_auto_keeps_everything_and_the_run_says_so(tiny_model, tiny_data, tmp_path, capsys):
     given = COMMON | settings(tiny_model, tiny_data, tmp_path, "full", gradient_checkpointing="auto", max_steps=1)
     result = run_sft(SftConfig(**given))
