@@ -37,6 +37,9 @@ def check_optimizer(config: OptimConfig, device: torch.device, dtype: str, sft_t
                 f"--optim_precision stochastic rounds bf16 weights trained whole by AdamW and this is {given}; leave "
                 f"it away, or pass --dtype bf16 --sft_type full --optim adamw"
             )
+        if world_size > 1:
+            # Each process would draw noise of its own, and their copies of the weights would drift apart.
+            raise UserError("--optim_precision stochastic needs a single process; pass same or fp32 with several")
     if config.optim_in_backward:
         needed = {
             "--gradient_accumulation_steps 1": config.gradient_accumulation_steps == 1,
