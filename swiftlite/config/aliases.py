@@ -28,7 +28,6 @@ NAMES: dict[str, str] = {
     "lorap_lr_ratio": "lora_lr_ratio",
     "lora_bias_trainable": "lora_bias",
     "init_weights": "init_lora_weights",
-    "quant_bits": "quantization_bit",
     "bnb_4bit_comp_dtype": "bnb_4bit_compute_dtype",
     "torch_dtype": "dtype",
     "dataset_num_proc": "preprocess_num_proc",
@@ -83,7 +82,6 @@ VALUES: dict[str, dict[str, Any]] = {
         "embedding": "EMBEDDING",
         "ln": "LN",
     },
-    "quantization_bit": {"none": 0},
     "attn_impl": {"flash_attn": "flash", "none": "auto"},
     "truncation_strategy": {"truncation_left": "left", "truncation_right": "right"},
     "template": {"auto": "auto", "none": "auto"},
@@ -125,10 +123,16 @@ def _flag(value: Any) -> bool:
     raise ValueError(value)
 
 
+def _bits(value: Any) -> dict[str, Any]:
+    return {"quant_method": "bnb"} if str(value) == "4" else {"quantization_bit": value}
+
+
 # Settings elsewhere whose meaning is another setting here.
 REWRITES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "use_flash_attn": lambda v: {} if str(v).lower() == "auto" else {"attn_impl": "flash" if _flag(v) else "sdpa"},
     "do_sample": lambda v: {} if _flag(v) else {"temperature": 0.0},
+    "quantization_bit": _bits,
+    "quant_bits": _bits,
     "use_loss_scale": lambda v: {"loss_scale": "react" if _flag(v) else "default"},
 }
 
@@ -147,8 +151,7 @@ IGNORED: dict[str, str] = {
 
 # Known elsewhere, not in this version: name -> (values that ask for nothing, what it is).
 NOT_YET: dict[str, tuple[set[Any], str]] = {
-    "quantization_bit": ({"0", "none"}, "training on a quantised base"),
-    "quant_method": ({"none"}, "training on a quantised base"),
+    "quantization_bit": ({"0", "none"}, "training on a base of so many bits"),
     "bnb_4bit_compute_dtype": (
         {"auto", "none", "bf16", "bfloat16", "fp16", "fp32"},
         "training on a quantised base",

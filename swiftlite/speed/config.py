@@ -14,15 +14,24 @@ from swiftlite.measure.memory import read_size
 class SpeedOptions:
     """What makes a step fast without changing what it computes."""
 
+    speed: Literal["auto", "off", "max"] = option(
+        "auto",
+        "auto: all that is fast without changing numbers beyond rounding; max: also --quant_method fp8 under adapters "
+        "where the device has fp8; off: the plain path. Each piece has a flag of its own, which wins",
+    )
     torch_compile: bool | None = option(
-        None, "compile the decoder layers (half a minute at the start); none: on for pt on a GPU"
+        None, "compile the decoder layers (half a minute at the start); none: on for a GPU"
+    )
+    group_linears: bool | None = option(
+        None,
+        "compute frozen linear layers that read the same input, with their LoRA adapters, as one; none: on",
+        rare=True,
     )
     loss_impl: Literal["auto", "fused", "plain"] = option(
         "auto",
         "fused: head and cross-entropy in one, in chunks, without the logits of all tokens in memory; plain: one after "
         "the other; auto: fused on a GPU",
     )
-
     offload_activations: bool = option(
         False,
         "what checkpointed layers keep waits in host memory for the backward pass, copied while others compute; needs "

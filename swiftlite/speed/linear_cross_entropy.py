@@ -1,7 +1,5 @@
 """Head and cross-entropy in one, chunk by chunk, so that the logits of all tokens are never in memory."""
 
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -190,38 +188,10 @@ def _loss_and_gradient(
     return loss
 
 
-class CompiledOrEager:
-    """A function of tensors of equal length, compiled at its first call; as it is where compilation fails."""
-
-    def __init__(self, function: Callable[..., Tensor]):
-        self.function = function
-        self._run: Callable[..., Tensor] | None = None
-
-    def __call__(self, *arguments: Any) -> Tensor:
-        """The function's value. A failure to compile is a warning, once."""
-        if self._run is None:
-            self._run = torch.compile(self.function)
-        if self._run is not self.function:
-            for argument in arguments:
-                if isinstance(argument, Tensor):
-                    # One graph for every number of rows, or each length of a last chunk would be compiled anew.
-                    torch._dynamo.maybe_mark_dynamic(argument, 0)
-        try:
-            return self._run(*arguments)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            # Compilers fail in many ways (no compiler, no headers, a bug); nothing is written before they succeed.
-            # An error of the function itself comes again below.
-            reason = " ".join(str(error).split())[:300]
-            warnings.warn(f"{self.function.__name__} runs uncompiled, which is slower: {reason}", stacklevel=2)
-            self._run = self.function
-            return self.function(*arguments)
-
-
-_compiled_loss_and_gradient = CompiledOrEager(_loss_and_gradient)
-
-
 def _elementwise(logits: Tensor, *arguments: Any) -> Tensor:
-    """`_loss_and_gradient`; on CUDA compiled into few passes over the logits."""
-    return (_compiled_loss_and_gradient if logits.is_cuda else _loss_and_gradient)(logits, *arguments)
+    """`_loss_and_gradient`; on CUDA by a kernel of few passes over the logits."""
+    if not logits.is_cuda:
+        return _loss_and_gradient(logits, *arguments)
+    from swiftlite.speed.cross_entropy_kernel import loss_and_gradient
+
+    return loss_and_gradient(logits, *arguments)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swiftlite.speed.linear_cross_entropy import CompiledOrEager
+from swiftlite.speed.compiled_function import CompiledOrEager
 
 # A bf16 is the upper half of a float32: what is cut off lies in 16 bits.
 _LOWER_BITS = 16

@@ -12,6 +12,7 @@ from swiftlite.config.general import GeneralConfig
 from swiftlite.config.options import NONE_WORDS, option
 from swiftlite.data.config import DataConfig, TextDataConfig
 from swiftlite.models.config import ModelConfig, ScratchOptions
+from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
 from swiftlite.tuners.lora.config import LoraOptions
@@ -152,6 +153,7 @@ class TrainConfig(CommandConfig):
     tuner: TunerConfig
     lora: LoraOptions
     optim: OptimConfig
+    quant: QuantOptions
     speed: SpeedOptions
     run: RunConfig
 
@@ -190,6 +192,11 @@ class TrainConfig(CommandConfig):
             raise UserError(
                 "--offload_activations true moves what checkpointed layers keep, and --gradient_checkpointing off "
                 "checkpoints none; pass --gradient_checkpointing full or selective"
+            )
+        if self.quant.quant_method != "none" and self.tuner.sft_type == "full":
+            raise UserError(
+                f"--quant_method {self.quant.quant_method} stores frozen weights and --sft_type full trains them; use "
+                "an adapter (--sft_type lora), or leave it away"
             )
         self._note_idle_settings()
         self._make_absolute()
@@ -230,6 +237,7 @@ class SftConfig(TrainConfig):
         "tuner": TunerConfig,
         "lora": LoraOptions,
         "optim": OptimConfig,
+        "quant": QuantOptions,
         "speed": SpeedOptions,
         "run": RunConfig,
     }
@@ -290,6 +298,7 @@ class PtConfig(TrainConfig):
         "tuner": PretrainTunerConfig,
         "lora": LoraOptions,
         "optim": PretrainOptimConfig,
+        "quant": QuantOptions,
         "speed": SpeedOptions,
         "run": RunConfig,
         "pretrain": EvalOnlyOptions,

@@ -9,6 +9,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.measure.memory import limit_memory, read_size
 from swiftlite.models.device import choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
+from swiftlite.quant.fp8 import fp8_obstacle
 from swiftlite.speed.attention import choose_attention
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers, check_optimizer
@@ -32,10 +33,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
     if config.optim.optim_precision == "auto":
         whole = isinstance(config, PtConfig) or dtype == "fp16"
         config.set("optim_precision", "fp32" if whole and config.tuner.sft_type == "full" else "same")
-    if config.speed.torch_compile is None:
-        # Blocks have one shape; rows of many lengths would be compiled anew again and again.
-        fixed = isinstance(config, PtConfig) and config.data.packing
-        config.set("torch_compile", fixed and device.type == "cuda")
+    _decide_speed(config, device)
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
@@ -48,6 +46,25 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
     if config.run.eval_batch_size is None:
         config.set("eval_batch_size", config.optim.batch_size)
     return device, reasons
+
+
+def _decide_speed(config: TrainConfig, device: torch.device) -> None:
+    speed, quant = config.speed, config.quant
+    plain = speed.speed == "off"
+    if speed.torch_compile is None:
+        config.set("torch_compile", device.type == "cuda" and not plain)
+    if speed.group_linears is None:
+        config.set("group_linears", not plain)
+    if plain and speed.loss_impl == "auto":
+        config.set("loss_impl", "plain")
+    if speed.speed == "max" and "quant_method" not in config.sources and config.tuner.sft_type != "full":
+        config.set("quant_method", "fp8" if device.type == "cuda" and fp8_obstacle(device) is None else "none")
+    if quant.quant_method == "fp8":
+        obstacle = fp8_obstacle(device)
+        if obstacle is not None:
+            raise UserError(f"--quant_method fp8: {obstacle}; use --quant_method none, or bnb to save memory")
+        if not speed.group_linears:
+            raise UserError("--quant_method fp8 runs in grouped layers; leave --group_linears and --speed off away")
 
 
 def _learning_rate(config: TrainConfig) -> float:

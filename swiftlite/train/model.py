@@ -11,7 +11,9 @@ from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
+from swiftlite.quant.bnb import to_nf4
 from swiftlite.speed.checkpointing import apply_checkpointing
+from swiftlite.speed.compile import find_layers
 from swiftlite.speed.offload import offload_activations
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.inputs import Inputs
@@ -41,6 +43,9 @@ def load_trainable(
     if config.data.padding_free or (packing is not None and packing.isolated):
         check_isolation(base, "isolate_documents" if packing else "padding_free")
     fit_embedding(base, len(inputs.tokenizer))
+    if config.quant.quant_method == "bnb":
+        stored = to_nf4(base, find_layers(base) or (), device)
+        notes.append(f"nf4: {stored / 1e9:.2f} billion frozen weights of the layers in 4 bits (bitsandbytes)")
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
         model = tuner.apply(base, inputs.new_tokens)

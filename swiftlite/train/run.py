@@ -8,6 +8,7 @@ from typing import TypeVar
 from swiftlite.parallel.launch import World, read_world
 from swiftlite.parallel.strategy import make_strategy
 from swiftlite.speed.compile import compile_layers
+from swiftlite.speed.linears import speed_up_linears
 from swiftlite.speed.loss import choose_loss
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.decide import decide, decide_attention, make_repeatable
@@ -47,6 +48,9 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
         dynamic, shape = inputs.data.packing is None, (config.optim.batch_size, config.data.max_length)
         compiles = partial(compile_layers, model, dynamic=dynamic, trial_shape=(2, 16) if dynamic else shape)
         with strategy.autocast():
+            if config.speed.group_linears:
+                method, copies = config.quant.quant_method, config.quant.fp8_copies
+                notes += speed_up_linears(model, quant_method=method, copies=copies)
             loss = choose_loss(model, config.speed.loss_impl, notes)
         rows = make_collator(config, inputs, inputs.data.train, device)
         fit_checkpointing(config, loss, rows, strategy, compiles if config.speed.torch_compile else None, notes)

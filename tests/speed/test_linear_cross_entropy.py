@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from swiftlite.speed.linear_cross_entropy import (
-    CompiledOrEager,
     finish_logits,
     linear_cross_entropy,
     tokens_per_chunk,
@@ -190,44 +189,6 @@ def test_finish_is_the_cap_of_gemma_2_after_the_scale():
     logits = torch.tensor([0.0, 30.0, -1e9])
     assert finish_logits(logits, 30.0, 2.0).tolist() == pytest.approx([0.0, 30 * math.tanh(2.0), -30.0])
     assert finish_logits(logits[:2], None, 0.5).tolist() == [0.0, 15.0]
-
-
-def test_a_function_that_does_not_compile_runs_as_it_is_and_says_so(monkeypatch):
-    def no_compiler(_):
-        def fail(*_):
-            raise RuntimeError("no C compiler found")
-
-        return fail
-
-    def double(x):
-        return 2 * x
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    function = CompiledOrEager(double)
-    with pytest.warns(UserWarning, match=r"double runs uncompiled.*no C compiler found"):
-        assert function(torch.ones(3)).sum() == 6
-    assert function(torch.ones(4)).sum() == 8
-
-
-@pytest.mark.slow
-def test_compiled_equals_eager_with_one_graph_for_all_numbers_of_rows():
-    from torch._dynamo.utils import counters
-
-    from swiftlite.speed.linear_cross_entropy import _loss_and_gradient
-
-    torch._dynamo.reset()
-    counters.clear()
-    compiled = CompiledOrEager(_loss_and_gradient)
-    for tokens in (48, 17, 50, 48, 3):
-        _, _, _, labels, weights = problem(tokens)
-        logits = torch.randn(tokens, VOCABULARY) * 8
-        mine, reference = logits.clone(), logits.clone()
-        loss = compiled(mine, labels, weights, 10.0, 0.5, True)
-        assert loss.item() == pytest.approx(
-            _loss_and_gradient(reference, labels, weights, 10.0, 0.5, True).item(), rel=1e-6
-        )
-        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-6)
-    assert counters["stats"]["unique_graphs"] == 1
 
 
 @pytest.mark.gpu

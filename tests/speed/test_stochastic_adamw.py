@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from swiftlite.speed.compiled_function import CompiledOrEager
 from swiftlite.speed.stochastic_adamw import StochasticAdamW, _update, stochastically_rounded
 
 SETTINGS = {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
@@ -110,6 +111,22 @@ def test_the_update_compiles_in_one_graph_for_all_sizes():
         torch.set_rng_state(state)
         _update(*theirs, *rest)
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
+
+
+def test_where_nothing_compiles_the_update_runs_as_it_is_and_says_so(monkeypatch):
+    def no_compiler(_):
+        def fail(*args):
+            raise RuntimeError("no C compiler found")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    doubled = CompiledOrEager(lambda values: values.mul_(2))
+    values = torch.ones(3)
+    with pytest.warns(UserWarning, match="runs uncompiled, which is slower: no C compiler found"):
+        doubled(values)
+    doubled(values)
+    assert values.tolist() == [4.0] * 3
 
 
 @pytest.mark.gpu

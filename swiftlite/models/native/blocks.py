@@ -172,13 +172,13 @@ class NativeDecoder(NativeModel):
                 hidden,
                 rotation=rotation,
                 attention_mask=mask,
-                past_key_values=past_key_values,
+                past_key_values=past_key_values,  # pyrefly: ignore
                 position_ids=position_ids,
                 **kwargs,
             )
         return BaseModelOutputWithPast(
             last_hidden_state=self.final_norm()(hidden),  # pyrefly: ignore
-            past_key_values=past_key_values,
+            past_key_values=past_key_values,  # pyrefly: ignore
         )
 
 
@@ -208,7 +208,7 @@ class NativeCausalLM(NativeModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            past_key_values=past_key_values,  # pyrefly: ignore
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -221,7 +221,7 @@ class NativeCausalLM(NativeModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            past_key_values=outputs.past_key_values,  # pyrefly: ignore
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

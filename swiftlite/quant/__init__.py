@@ -1,0 +1,1 @@
+"""How frozen or exported weights are stored: one file a method."""

@@ -1,0 +1,114 @@
+"""Frozen linear layers in fp8 (e4m3): one scale a row, and products with row-wise scaled activations."""
+
+import torch
+from torch import Tensor, nn
+
+E4M3 = torch.float8_e4m3fn
+LARGEST = torch.finfo(E4M3).max
+# Gradients times weight scales reach 1e-15 and below.
+SMALLEST_SCALE = 1e-30
+# Row pitches of a multiple of this many bytes keep fp8 products at full speed (K + 32 cost 7 %, on an H200).
+_PITCH = 128
+# Three columns a rank: high times high, low times high, high times low.
+DIGITS = 3
+_MOST_SPARE = 256
+_ADA = (8, 9)
+
+
+class Fp8Linear(nn.Linear):
+    """A frozen linear layer: `weight` (out, in) in e4m3, `scale` (out,) float32; w = weight · scale.
+
+    Row-wise scaling as in "FP8 Formats for Deep Learning" (arXiv 2209.05433, section 4). `spare` columns stand behind
+    each row in memory, in which an adapter's weights ride along (speed/adapter_copies.py). This forward is the plain
+    one; speed/linears.py has the fast one.
+    """
+
+    scale: Tensor
+    dtype: torch.dtype
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in) to (..., out), with the weights brought back to the precision that they came from."""
+        weight = dequantise(self.weight, self.scale, self.dtype)
+        return nn.functional.linear(input.to(self.dtype), weight, self.bias)
+
+
+def fp8_obstacle(device: torch.device) -> str | None:
+    """Why fp8 products cannot run there; None where they can, on a CPU by emulation."""
+    if device.type == "cpu":
+        return None
+    if device.type != "cuda" or torch.version.hip:
+        return "it needs an NVIDIA GPU of compute capability 8.9 or above (RTX 40, L4, H100, ...)"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _ADA:
+        return f"this GPU's compute capability is {capability[0]}.{capability[1]}, and fp8 products start at 8.9"
+    return None
+
+
+def fits_fp8(linear: nn.Linear) -> bool:
+    """Whether the hardware's products take such a layer: sizes in multiples of 16, and nothing in it trains."""
+    sizes = linear.in_features % 16 == 0 and linear.out_features % 16 == 0
+    return sizes and type(linear) is nn.Linear and not any(p.requires_grad for p in linear.parameters())
+
+
+def spare_columns(ranks: int) -> int:
+    """Columns that an adapter of so many ranks needs behind each row; 0 where a product of its own is cheaper."""
+    columns = -(-DIGITS * ranks // _PITCH) * _PITCH
+    return columns if columns <= _MOST_SPARE else 0
+
+
+@torch.no_grad()
+def to_fp8(linear: nn.Linear, *, spare: int = 0, copies: int = 1) -> None:
+    """Stores a linear layer in fp8, in place.
+
+    Args:
+        spare: columns kept free behind each row.
+        copies: 2 keeps the transposed weights too (`transposed`, (in, out) with spare columns of their own).
+    """
+    linear.__class__ = Fp8Linear
+    assert isinstance(linear, Fp8Linear)
+    linear.dtype = linear.weight.dtype
+    rows, scale = quantise_rows(linear.weight.data)
+    del linear.weight
+    linear.weight = nn.Parameter(with_spare(rows, spare), requires_grad=False)
+    linear.register_buffer("scale", scale.squeeze(1), persistent=False)
+    if copies == 2:
+        turned = with_spare(rows.t(), spare and _PITCH)
+        linear.register_buffer("transposed", turned, persistent=False)
+
+
+def with_spare(rows: Tensor, spare: int) -> Tensor:
+    """A copy of (rows, columns) with `spare` zero columns behind each row in memory, which the view does not show."""
+    storage = torch.zeros(rows.shape[0], rows.shape[1] + spare, dtype=torch.int8, device=rows.device)
+    storage[:, : rows.shape[1]] = rows.view(torch.int8) if rows.is_contiguous() else rows.t().view(torch.int8).t()
+    return storage.view(rows.dtype)[:, : rows.shape[1]]
+
+
+def whole_rows(view: Tensor) -> Tensor:
+    """The rows of `with_spare` with their spare columns."""
+    return view.as_strided((view.shape[0], view.stride(0)), (view.stride(0), 1))
+
+
+def dequantise(rows: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """rows · scale in `dtype`; (rows, columns) and (rows,)."""
+    return (rows.float() * scale[:, None]).to(dtype)
+
+
+def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, columns) to e4m3 and one float32 scale a row, (rows, 1), so that the largest becomes 448."""
+    scale = (x.abs().amax(-1, keepdim=True).float() / LARGEST).clamp_min(SMALLEST_SCALE)
+    return (x.float() / scale).clamp(-LARGEST, LARGEST).to(E4M3), scale
+
+
+def product(rows: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, dtype: torch.dtype):
+    """(rows · scale) @ (weight · weight_scale).T + bias.
+
+    Args:
+        rows, scale: (tokens, k) e4m3 and (tokens, 1) float32.
+        weight, weight_scale: (n, k) e4m3 and (n,) float32.
+    """
+    if rows.is_cuda:
+        return torch._scaled_mm(
+            rows, weight.t(), scale_a=scale, scale_b=weight_scale[None], bias=bias, out_dtype=dtype, use_fast_accum=True
+        )
+    out = (rows.float() @ weight.float().t()) * scale * weight_scale
+    return (out if bias is None else out + bias.float()).to(dtype)
