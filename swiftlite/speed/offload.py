@@ -20,7 +20,8 @@ _FETCHED_AHEAD = 3
 def offload_activations(model: nn.Module, smallest_bytes: int = _SMALLEST_BYTES) -> None:
     """From now on, what autograd saves in the decoder of `model` in training goes to the host until it is needed.
 
-    With checkpointed layers that is each layer's input (and in `selective` what its attention returned). On CUDA a
+    With checkpointed layers that is each layer's input, and in `selective`, if compiled, what its attention returned
+    (uncompiled, PyTorch keeps that where no hook sees it). On CUDA a
     second stream copies to and from pinned memory, so the computation only waits where the bus is slower than it;
     elsewhere tensors are just copied. Weights, buffers, tensors under `smallest_bytes` and such with gaps stay.
 
