@@ -47,6 +47,7 @@ NAMES: dict[str, str] = {
     "resume_from_checkpoint": "resume",
     "optimizer": "optim",
     "eval_metric": "metric",
+    "activation_checkpointing": "gradient_checkpointing",
     "epochs": "num_train_epochs",
     "lr": "learning_rate",
     "system_prompt": "system",
@@ -61,6 +62,7 @@ NAMES: dict[str, str] = {
 
 # Our name -> {value elsewhere, in lower case -> our value}. List options map each element.
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16", "none": "auto"}
+_CHECKPOINTING = dict.fromkeys(TRUE_WORDS, "full") | dict.fromkeys(FALSE_WORDS | {"none"}, "off")
 VALUES: dict[str, dict[str, Any]] = {
     "dtype": _DTYPES,
     "lora_dtype": _DTYPES,
@@ -85,7 +87,15 @@ VALUES: dict[str, dict[str, Any]] = {
     "template": {"auto": "auto", "none": "auto"},
     "loss_scale": {"none": "default"},
     "infer_backend": {"pt": "transformers", "auto": "transformers"},
-    "optim": {"adamw_torch": "adamw", "adamw_torch_fused": "adamw", "adamw_hf": "adamw"},
+    "optim": {
+        "adamw_torch": "adamw",
+        "adamw_torch_fused": "adamw",
+        "adamw_hf": "adamw",
+        "adamw_bnb_8bit": "adamw_8bit",
+        "paged_adamw_32bit": "paged_adamw",
+        "lion_32bit": "lion",
+    },
+    "gradient_checkpointing": _CHECKPOINTING,
     "preset": {"default": "modern"},
     "report_to": {"none": None, "all": "tensorboard"},
     "run_name": {"none": None},

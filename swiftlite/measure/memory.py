@@ -1,7 +1,8 @@
-"""The most memory a run has held: what CUDA allocated and reserved, or the process's peak RSS on a CPU."""
+"""Memory: the most a run has held (CUDA's allocated and reserved, or the process's peak RSS), and a limit on it."""
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,36 @@ class PeakMemory:
         if self.kind == "rss":
             return {"peak_rss_gib": self.reserved_gib}
         return {"peak_allocated_gib": self.allocated_gib, "peak_reserved_gib": self.reserved_gib}
+
+
+_UNITS = {"": GIB, "gib": GIB, "gb": 10**9, "g": GIB, "mib": 1024**2, "mb": 10**6, "m": 1024**2}
+
+
+def read_size(text: str) -> int:
+    """Bytes of `22GiB`, `22GB` (10^9), `22` (GiB) or `500MiB`.
+
+    Raises:
+        ValueError: it is no such size, or not above 0.
+    """
+    match = re.fullmatch(r"([0-9.]+)([a-z]*)", "".join(text.split()).lower())
+    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    if size <= 0:
+        raise ValueError(text)
+    return size
+
+
+def limit_memory(size: int, device: torch.device) -> None:
+    """Lets PyTorch allocate no more than `size` bytes of a CUDA device in this process.
+
+    Raises:
+        ValueError: the device has less.
+    """
+    import torch
+
+    total = torch.cuda.get_device_properties(device).total_memory
+    if size > total:
+        raise ValueError(f"the device has {total / GIB:.1f} GiB")
+    torch.cuda.set_per_process_memory_fraction(size / total, device)
 
 
 def peak_memory(device: torch.device | str) -> PeakMemory:

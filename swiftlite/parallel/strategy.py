@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from swiftlite.parallel.launch import World
+from swiftlite.speed.step_in_backward import skips_on_device
 
 
 class SingleDevice:
@@ -57,7 +58,7 @@ class SingleDevice:
         norm = self._clip(parameters, max_norm)
         # Clipping by a norm that is not finite spoils every gradient, so then no optimizer may step.
         for optimizer in optimizers:
-            if _is_fused(optimizer):
+            if skips_on_device(optimizer):
                 # The fused kernel skips its update on the device: no wait for the host to see the norm. Gradients are
                 # unscaled already, and the scaler has noted what it found, so it need not take this step itself.
                 optimizer.found_inf = (~torch.isfinite(norm)).float()  # pyrefly: ignore
@@ -159,7 +160,3 @@ class DataParallel(SingleDevice):
 def make_strategy(device: torch.device, dtype: str, world: World) -> SingleDevice:
     """The strategy for this world: DDP when a launcher started several processes."""
     return DataParallel(device, dtype, world) if world.size > 1 else SingleDevice(device, dtype, world)
-
-
-def _is_fused(optimizer: torch.optim.Optimizer) -> bool:
-    return bool(optimizer.defaults.get("fused"))

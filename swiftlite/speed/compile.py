@@ -35,6 +35,8 @@ def compile_layers(model: nn.Module, *, dynamic: bool, trial_shape: tuple[int, i
         return "layers: not compiled (this model has no list of layers)"
     # Read at each recompilation, so a setting for the time of this call would do nothing.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
+    # Grouped linears hand their outputs on through an object, which a recomputation need not repeat.
+    torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
     for layer in layers:
         layer.compile(dynamic=dynamic)
     reason = _failure(model, layers, trial_shape)

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from swiftlite.config.command import CommandConfig
+from swiftlite.config.errors import UserError
 from swiftlite.config.general import GeneralConfig
 from swiftlite.config.options import option
+from swiftlite.measure.memory import read_size
 
 
 @dataclass
@@ -30,9 +32,26 @@ class SpeedOptions:
         "fused: head and cross-entropy in one, in chunks, without the logits of all tokens in memory; plain: one after "
         "the other; auto: fused on a GPU",
     )
+    offload_activations: bool = option(
+        False,
+        "what checkpointed layers keep waits in host memory for the backward pass, copied while others compute; needs "
+        "--gradient_checkpointing full or selective",
+        rare=True,
+    )
+    max_memory: str | None = option(
+        None,
+        "the most GPU memory PyTorch may take, such as 22GiB: rehearses a smaller card on a larger one (CUDA's own few "
+        "hundred MiB come on top)",
+    )
 
     def check(self) -> None:
-        """Nothing to check alone."""
+        if self.max_memory is not None:
+            try:
+                read_size(self.max_memory)
+            except ValueError:
+                raise UserError(
+                    f"--max_memory: '{self.max_memory}' is not a size; write 22GiB, 22GB, or 22 for GiB"
+                ) from None
 
 
 class DoctorConfig(CommandConfig):

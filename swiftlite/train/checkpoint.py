@@ -127,6 +127,7 @@ def load_training_state(
     try:
         for optimizer, saved in zip(optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+            _keep_precision(optimizer, saved)
         for scheduler, saved in zip(schedulers, content["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
     except (ValueError, KeyError) as error:
@@ -140,6 +141,16 @@ def load_training_state(
     strategy.load_state_dict(content["strategy"])
     load_random_state(folder, strategy)
     return state
+
+
+def _keep_precision(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Adafactor's states are fp32 even for bf16 weights, whose precision torch gives to all states it loads."""
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, states in saved["state"].items():
+        loaded = optimizer.state[weights[number]]
+        for name, value in states.items():
+            if isinstance(value, torch.Tensor) and value.dtype != loaded[name].dtype:
+                loaded[name] = value.to(loaded[name].device)
 
 
 def save_random_state(folder: Path, strategy: SingleDevice) -> None:

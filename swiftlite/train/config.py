@@ -43,8 +43,18 @@ class OptimConfig:
     lr_scheduler_kwargs: dict = option({}, "further settings of the scheduler, as JSON", rare=True)
     warmup_ratio: float = option(0.05, "share of the steps in which the learning rate rises")
     warmup_steps: int = option(0, "steps in which the learning rate rises; above 0 it wins over the ratio", rare=True)
-    optim: Literal["adamw", "muon", "sgd"] = option(
-        "adamw", "adamw, muon (hidden matrices by Muon, the rest by AdamW) or sgd"
+    optim: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion", "adafactor", "muon", "sgd"] = (
+        option(
+            "adamw",
+            "8bit: states in 8 bits; paged: states that move to the host when the GPU is full (these and lion are "
+            "bitsandbytes'); adafactor: hardly any states; muon: hidden matrices by Muon, the rest by AdamW",
+        )
+    )
+    optim_in_backward: bool = option(
+        False,
+        "full: update each weight as soon as its gradient is known, which is then freed: no memory for gradients; "
+        "where a gradient is not finite, only the weights it belongs to are left as they are",
+        rare=True,
     )
     weight_decay: float = option(0.1, "decoupled weight decay; none on biases and norms")
     adam_beta1: float = option(0.9, "AdamW's first beta", rare=True)
@@ -52,13 +62,18 @@ class OptimConfig:
     adam_epsilon: float = option(1e-8, "AdamW's epsilon", rare=True)
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm; 0: never")
     max_bad_steps: int = option(5, "stop after this many steps in a row whose gradients are not finite", rare=True)
-    gradient_checkpointing: bool = option(
-        True, "recompute activations in the backward pass: about a third slower, far less memory"
+    gradient_checkpointing: Literal["auto", "off", "selective", "full"] = option(
+        "auto",
+        "what is not kept for the backward pass but computed again there: of each layer all but the attention "
+        "(selective) or all (full: least memory, about a fifth slower), or nothing (off); auto: on a GPU the fastest "
+        "that a trial with the longest batch fits into memory, else off",
+        bare="full",
     )
-    optim_precision: Literal["auto", "fp32", "same"] = option(
+    optim_precision: Literal["auto", "fp32", "same", "stochastic"] = option(
         "auto",
         "full: keep and update the weights in fp32 while the maths runs in --dtype (fp32), or in --dtype itself (same: "
-        "half the memory, but changes under 1/256 of a bf16 weight are lost); auto: fp32 for pt and fp16, else same",
+        "half the memory, but changes under 1/256 of a bf16 weight are lost; stochastic: bf16 rounded up or down at "
+        "random, so that none is lost on average); auto: fp32 for pt and fp16, else same",
     )
     deterministic: bool = option(False, "bit-identical repeats on a GPU, at some speed (a CPU always is)", rare=True)
 
@@ -180,6 +195,11 @@ class TrainConfig(CommandConfig):
             raise UserError("--streaming true needs --max_steps: nobody knows how many rows a stream has")
         if self.run.resume == "":
             raise UserError("--resume is empty: give a run folder, or no value for the newest run of this model")
+        if self.speed.offload_activations and self.optim.gradient_checkpointing == "off":
+            raise UserError(
+                "--offload_activations true moves what checkpointed layers keep, and --gradient_checkpointing off "
+                "checkpoints none; pass --gradient_checkpointing full or selective"
+            )
         if self.quant.quant_method != "none" and self.tuner.sft_type == "full":
             raise UserError(
                 f"--quant_method {self.quant.quant_method} stores frozen weights and --sft_type full trains them; use "

@@ -6,13 +6,14 @@ import torch
 from transformers import PretrainedConfig
 
 from swiftlite.config.errors import UserError
+from swiftlite.measure.memory import limit_memory, read_size
 from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.quant.fp8 import fp8_obstacle
 from swiftlite.speed.attention import choose_attention
 from swiftlite.speed.varlen import NAME, varlen_obstacle
 from swiftlite.train.config import PtConfig, TrainConfig
-from swiftlite.train.optimizer import build_schedulers
+from swiftlite.train.optimizer import build_schedulers, check_optimizer
 
 _ROWS_PER_STEP = 16
 # These keep joined rows apart by a mask of (total, total) places, which costs more than the padding that joining saves.
@@ -39,6 +40,8 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
+    _decide_memory(config, device, reasons)
+    check_optimizer(config.optim, device, dtype, config.tuner.sft_type, world.size)
     # A schedule that cannot be made is known before anything is loaded.
     build_schedulers(config.optim, [torch.optim.SGD([torch.zeros(1)], lr=1.0)], total_steps=10)
     if config.run.eval_steps is None:
@@ -106,6 +109,25 @@ def _accumulation(config: TrainConfig, world: World) -> int:
             f"{world.size} device(s); give a multiple of {rows}"
         )
     return wanted // rows
+
+
+def _decide_memory(config: TrainConfig, device: torch.device, reasons: list[str]) -> None:
+    if config.speed.offload_activations:
+        if device.type != "cuda":
+            raise UserError(
+                f"--offload_activations true: only a CUDA device has memory of its own, and this is {device.type}"
+            )
+        reasons.append("activations: what checkpointed layers keep waits in host memory (--offload_activations)")
+    wanted = config.speed.max_memory
+    if wanted is None:
+        return
+    if device.type != "cuda":
+        raise UserError(f"--max_memory {wanted}: only a CUDA device has such a limit, and this is {device.type}")
+    try:
+        limit_memory(read_size(wanted), device)
+    except ValueError as error:
+        raise UserError(f"--max_memory {wanted}: {error}; give less, or leave it away") from None
+    reasons.append(f"memory: PyTorch may take {wanted} of the device (--max_memory)")
 
 
 def make_repeatable(config: TrainConfig) -> None:

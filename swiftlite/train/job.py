@@ -6,20 +6,22 @@ import torch
 from torch import nn
 
 from swiftlite.config.errors import UserError
+from swiftlite.data.loading import Samples
 from swiftlite.measure.flops import model_flops
 from swiftlite.measure.memory import reset_peak
 from swiftlite.measure.peak import peak_flops
 from swiftlite.measure.throughput import Meter
-from swiftlite.models.device import device_name
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.speed.loss import LossModule
+from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state, supersede_later
 from swiftlite.train.config import TrainConfig
+from swiftlite.train.fit import out_of_memory
 from swiftlite.train.header import source_lines
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
-from swiftlite.train.optimizer import build_optimizers, build_schedulers
+from swiftlite.train.optimizer import build_optimizers, build_optimizers_by_weight, build_schedulers
 from swiftlite.train.plots import draw_plots
 from swiftlite.train.profiling import ProfileReporter, steps_before_profile
 from swiftlite.train.reporting import open_reporters, read_log
@@ -50,12 +52,17 @@ def build_job(
     Raises:
         UserError: the checkpoint belongs to another run, or the run is over already.
     """
-    data, tokenizer = inputs.data, inputs.tokenizer
+    data = inputs.data
     forward = strategy.wrap(loss)
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
     assert config.optim.learning_rate is not None
     groups = tuner.parameter_groups(model, config.optim.learning_rate, config.optim.weight_decay)
-    optimizers = build_optimizers(config.optim, model, groups, strategy.device)
+    in_backward = None
+    if config.optim.optim_in_backward:
+        by_weight = build_optimizers_by_weight(config.optim, model, groups, strategy.device)
+        in_backward, optimizers = StepInBackward(by_weight), list(by_weight.values())
+    else:
+        optimizers = build_optimizers(config.optim, model, groups, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
     if checkpoint:
         state = load_training_state(checkpoint, optimizers, schedulers, strategy)
@@ -66,7 +73,6 @@ def build_job(
             supersede_later(run.path, checkpoint)
     else:
         state = TrainState(world_size=strategy.world.size)
-    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     eval_rows = config.run.eval_batch_size or config.optim.batch_size
     reset_peak(strategy.device)
     meter = Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS)
@@ -88,8 +94,8 @@ def build_job(
         strategy=strategy,
         optimizers=optimizers,
         schedulers=schedulers,
-        train=Collator(data.train, config.data, pad_id, strategy.device, config.optim.batch_size, data.packing),
-        val=Collator(data.val, config.data, pad_id, strategy.device, eval_rows, data.packing) if data.val else None,
+        train=make_collator(config, inputs, data.train, strategy.device, config.optim.batch_size),
+        val=make_collator(config, inputs, data.val, strategy.device, eval_rows) if data.val else None,
         data=data,
         plan=epoch_planner(config, data, strategy.world.size, state),
         steps_per_epoch=steps_per_epoch,
@@ -99,7 +105,14 @@ def build_job(
         meter=meter,
         reporters=reporters,
         state=state,
+        in_backward=in_backward,
     )
+
+
+def make_collator(config: TrainConfig, inputs: Inputs, samples: Samples, device: torch.device, rows: int) -> Collator:
+    """What makes batches of `rows` samples."""
+    pad_id = inputs.tokenizer.pad_token_id
+    return Collator(samples, config.data, pad_id if isinstance(pad_id, int) else 0, device, rows, inputs.data.packing)
 
 
 def _peak_flops(strategy: SingleDevice) -> float | None:
@@ -133,15 +146,8 @@ def _run_within_memory(loop: Loop) -> int:
     try:
         return loop.run()
     except torch.OutOfMemoryError as error:
-        optim = loop.job.config.optim
-        advice = [f"a smaller --batch_size (now {optim.batch_size}) with more --gradient_accumulation_steps"]
-        if not optim.gradient_checkpointing:
-            advice.append("--gradient_checkpointing true")
-        advice.append(f"a shorter --max_length (now {loop.job.config.data.max_length})")
-        raise UserError(
-            f"out of memory on {device_name(loop.job.strategy.device)} after step {loop.state.step}; try "
-            f"{', '.join(advice)}"
-        ) from error
+        job = loop.job
+        raise out_of_memory(job.config, job.strategy.device, f"after step {loop.state.step}") from error
 
 
 def _closing_lines(job: Job, metrics: dict, exit_code: int) -> list[str]:

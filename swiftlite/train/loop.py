@@ -15,6 +15,7 @@ from swiftlite.measure.memory import peak_memory
 from swiftlite.measure.throughput import Counts, Meter
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.speed.loss import LossModule, loss_inputs
+from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.batches import Collator, Plan, StepBatches, stream
 from swiftlite.train.checkpoint import (
     delete_old,
@@ -24,6 +25,7 @@ from swiftlite.train.checkpoint import (
 )
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.evaluation import eval_loss, eval_record
+from swiftlite.train.optimizer import state_bytes
 from swiftlite.train.readback import Arrival, Readback
 from swiftlite.train.rehearsal import check_disk, checkpoint_bytes, rehearse_save
 from swiftlite.train.saving import WeightsWriter
@@ -37,7 +39,8 @@ class Job:
     """Everything a run is made of, ready to go.
 
     `model` is what is saved, `loss` the model with its loss behind it, `forward` the same as it is called in training
-    (DDP wraps it); `save_weights(folder, final=...)` writes the model, its tokenizer and its card.
+    (DDP wraps it); `save_weights(folder, final=...)` writes the model, its tokenizer and its card. With `in_backward`
+    the optimizers step while gradients are computed, each its own weight.
     """
 
     config: TrainConfig
@@ -59,6 +62,7 @@ class Job:
     meter: Meter
     reporters: list[Reporter]
     state: TrainState
+    in_backward: StepInBackward | None = None
 
     def say(self, lines: list[str]) -> None:
         """Sentences for the user."""
@@ -120,7 +124,8 @@ class Loop:
         with job.meter.pause():
             if job.strategy.world.is_main:
                 adapter = job.saves_adapter
-                size = checkpoint_bytes(job.model, adapter=adapter, with_optimizer=not run.save_only_model)
+                states = 0 if run.save_only_model else state_bytes(job.config.optim, job.model)
+                size = checkpoint_bytes(job.model, adapter=adapter, optimizer_bytes=states)
                 if run.save_strategy != "no":
                     check_disk(job.run, size, run.save_total_limit)
                 rehearse_save(job.run, job.save_weights)
@@ -139,7 +144,10 @@ class Loop:
                 loss = job.forward(**loss_inputs(batch)) / batches.denominator
                 job.strategy.backward(loss)
             total += loss.detach()
-        norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)
+        if job.in_backward is None:
+            norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)
+        else:
+            norm = job.in_backward.norm()
         for scheduler in job.schedulers:
             scheduler.step()
         self._readback.add(total, norm.detach())

@@ -13,7 +13,9 @@ from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
 from swiftlite.quant.bnb import to_nf4
 from swiftlite.speed.attention import keeps_documents_apart, settle_attention
+from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.speed.compile import find_layers
+from swiftlite.speed.offload import offload_activations
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.decide import APART_BY_MASK
 from swiftlite.train.inputs import Inputs
@@ -52,18 +54,18 @@ def load_trainable(
             given = [f"--{n}" for n, s in config.sources.items() if n in LORA_FLAGS and not s.startswith("preset")]
             idle = f" ({', '.join(given)}: no effect)" if given else ""
             notes.append(f"going on with the adapter {source.adapter}; its own rank and targets hold{idle}")
-    if config.optim.gradient_checkpointing:
-        # transformers 5.23 gave it the new name; 5.17 has only the old one.
-        name = "activation" if hasattr(base, "activation_checkpointing_enable") else "gradient"
-        getattr(base, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    if config.optim.gradient_checkpointing != "auto":
+        apply_checkpointing(model, config.optim.gradient_checkpointing)
+    if config.speed.offload_activations:
+        offload_activations(model)
     if whole_in_fp32:
         for parameter in model.parameters():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(DTYPES[config.model.dtype])
-    elif config.model.dtype == "bf16" and not tuner.saves_adapter:
+    elif config.model.dtype == "bf16" and not tuner.saves_adapter and config.optim.optim_precision == "same":
         notes.append(
             "weights are trained in bf16 without an fp32 copy: changes smaller than about 1/256 of a weight are lost; "
-            "--optim_precision fp32 keeps them"
+            "--optim_precision fp32 keeps them, stochastic does on average"
         )
     return model, tuner
 

@@ -11,15 +11,12 @@ from swiftlite.config.errors import UserError
 _GIB = 1024**3
 
 
-def checkpoint_bytes(model: nn.Module, *, adapter: bool, with_optimizer: bool) -> int:
-    """Bytes of one checkpoint: the weights it holds, and two optimizer moments per trained parameter.
-
-    An upper bound for optimizers that keep less; small files are not counted.
-    """
+def checkpoint_bytes(model: nn.Module, *, adapter: bool, optimizer_bytes: int) -> int:
+    """Bytes of one checkpoint: the weights it holds and the optimizer's states; small files are not counted."""
     parameters = list(model.parameters())
     trained = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
     weights = trained if adapter else sum(p.numel() * p.element_size() for p in parameters)
-    return weights + (2 * trained if with_optimizer else 0)
+    return weights + optimizer_bytes
 
 
 def check_disk(folder: Path, size: int, keep: int | None) -> None:

@@ -30,6 +30,8 @@ FREE = {
     "cache_dir",
     "cache_size_gb",
     "max_bad_steps",
+    "max_memory",
+    "offload_activations",
 }
 
 

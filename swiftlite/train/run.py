@@ -1,6 +1,7 @@
 """The way of one training run: settings, inputs (model, rows), tuner, loss, strategy, loop, run folder."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,9 +13,10 @@ from swiftlite.speed.loss import choose_loss
 from swiftlite.train.batches import fixed_shape
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.decide import decide, decide_attention, make_repeatable
+from swiftlite.train.fit import fit_checkpointing, within_memory
 from swiftlite.train.header import header_lines
 from swiftlite.train.inputs import Inputs
-from swiftlite.train.job import build_job, run_job
+from swiftlite.train.job import build_job, make_collator, run_job
 from swiftlite.train.model import load_trainable
 from swiftlite.train.result import TrainResult
 from swiftlite.train.resume import check_same_data, resume_run
@@ -42,15 +44,17 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
     decide_attention(config, device, inputs.model_config, notes)
 
     strategy = make_strategy(device, config.model.dtype, world)
-    model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
-    with strategy.autocast():
-        if config.speed.group_linears:
-            method, copies = config.quant.quant_method, config.quant.fp8_copies
-            notes += speed_up_linears(model, quant_method=method, copies=copies)
-        if config.speed.torch_compile:
-            shape = fixed_shape(config.data, inputs.data, config.optim.batch_size)
-            notes.append(compile_layers(model, dynamic=shape is None, trial_shape=shape or (2, 16)))
-        loss = choose_loss(model, config.speed.loss_impl, notes)
+    with within_memory(config, device):
+        model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
+        shape = fixed_shape(config.data, inputs.data, config.optim.batch_size)
+        compiles = partial(compile_layers, model, dynamic=shape is None, trial_shape=shape or (2, 16))
+        with strategy.autocast():
+            if config.speed.group_linears:
+                method, copies = config.quant.quant_method, config.quant.fp8_copies
+                notes += speed_up_linears(model, quant_method=method, copies=copies)
+            loss = choose_loss(model, config.speed.loss_impl, notes)
+        rows = make_collator(config, inputs, inputs.data.train, device, config.optim.batch_size)
+        fit_checkpointing(config, loss, rows, strategy, compiles if config.speed.torch_compile else None, notes)
     run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
     writer = WeightsWriter(config, model, tuner, inputs)
     job = build_job(config, run, model, loss, tuner, inputs, strategy, writer, checkpoint)

@@ -182,7 +182,7 @@ def test_running_out_of_memory_is_one_sentence(run, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(LossModule, "forward", no_memory)
-    with pytest.raises(UserError, match=r"out of memory .* --batch_size .* --gradient_checkpointing true"):
+    with pytest.raises(UserError, match=r"out of memory .* --batch_size .* --gradient_checkpointing full"):
         run()
 
 

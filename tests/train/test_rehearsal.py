@@ -14,9 +14,9 @@ from swiftlite.train.rehearsal import check_disk, checkpoint_bytes, rehearse_sav
 def test_a_checkpoint_holds_weights_and_two_moments_of_what_is_trained():
     model = nn.Sequential(nn.Linear(10, 20, bias=False), nn.Linear(20, 5, bias=False)).to(torch.bfloat16)
     model[0].requires_grad_(False)
-    assert checkpoint_bytes(model, adapter=False, with_optimizer=False) == 2 * (200 + 100)
-    assert checkpoint_bytes(model, adapter=False, with_optimizer=True) == 2 * (200 + 100) + 2 * 2 * 100
-    assert checkpoint_bytes(model, adapter=True, with_optimizer=True) == 3 * 2 * 100
+    assert checkpoint_bytes(model, adapter=False, optimizer_bytes=0) == 2 * (200 + 100)
+    assert checkpoint_bytes(model, adapter=False, optimizer_bytes=400) == 2 * (200 + 100) + 400
+    assert checkpoint_bytes(model, adapter=True, optimizer_bytes=400) == 2 * 100 + 400
 
 
 def test_the_disk_must_hold_the_kept_checkpoints_and_one_more(tmp_path, monkeypatch):

@@ -1,0 +1,127 @@
+"""Offloaded activations come back as they were, compiled or not, and nothing of a model stays behind."""
+
+import functools
+import gc
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from swiftlite.speed import offload
+from swiftlite.speed.checkpointing import apply_checkpointing
+from swiftlite.speed.compile import compile_layers
+from swiftlite.speed.offload import offload_activations
+from tests.speed.test_compile import make, step
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many tensors went out, and how many came back."""
+    seen = {"sent": 0, "brought": 0}
+    send, bring = offload._Offload._send, offload._Offload._bring
+
+    def sending(self, tensor):
+        kept = send(self, tensor)
+        seen["sent"] += isinstance(kept, offload._Away)
+        return kept
+
+    def bringing(self, kept):
+        seen["brought"] += isinstance(kept, offload._Away)
+        return bring(self, kept)
+
+    monkeypatch.setattr(offload._Offload, "_send", sending)
+    monkeypatch.setattr(offload._Offload, "_bring", bringing)
+    return seen
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Graphs are made, but not turned into machine code."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("mode", ["full", "selective"])
+def test_gradients_are_those_of_activations_that_stay(traced, counted, mode, compiled):
+    loss, references = step(make("llama", lora=True), 3, 21)
+    model = make("llama", lora=True)
+    apply_checkpointing(model, mode)
+    offload_activations(model, smallest_bytes=512)
+    if compiled:
+        assert "compiled" in compile_layers(model, dynamic=True)
+    counted.update(sent=0, brought=0)
+    for _ in range(2):
+        again, gradients = step(model, 3, 21)
+        assert again == pytest.approx(loss, rel=1e-6)
+        for key, reference in references.items():
+            assert (gradients[key] - reference).norm() <= 1e-5 * reference.norm() + 1e-7, key
+    assert counted["sent"] == counted["brought"] >= 2 * 2
+
+
+def test_full_checkpointing_sends_each_layers_input_and_no_weight(counted):
+    model = make("llama")
+    apply_checkpointing(model, "full")
+    hidden_bytes = 2 * 64 * 32 * 4
+    offload_activations(model, smallest_bytes=hidden_bytes)
+    model.model.norm = torch.nn.Identity()
+    step(model, 2, 64)
+    assert counted == {"sent": 2, "brought": 2}
+
+
+def test_evaluation_sends_nothing(counted):
+    model = make("llama").eval()
+    offload_activations(model, smallest_bytes=1)
+    step(model, 2, 16)
+    assert counted["sent"] == 0
+
+
+def test_a_failed_forward_leaves_no_hooks_behind(counted):
+    model = make("llama")
+    offload_activations(model, smallest_bytes=1)
+
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    handle = model.model.layers[1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        step(model, 2, 16)
+    handle.remove()
+    counted["sent"] = 0
+    (torch.ones(8, requires_grad=True) * torch.ones(8)).sum().backward()
+    assert counted["sent"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("mode", ["full", "selective"])
+def test_on_cuda_gradients_stay_and_memory_falls(mode, compiled):
+    torch._dynamo.reset()
+    sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12, "num_attention_heads": 8}
+    results = []
+    for away in (False, True):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=512, max_position_embeddings=8192, **sizes))
+        model = model.cuda().bfloat16().train()
+        apply_checkpointing(model, mode)
+        if away:
+            offload_activations(model)
+        if compiled:
+            compile_layers(model, dynamic=False, trial_shape=(4, 8192))
+        ids = torch.arange(4 * 8192, device="cuda").view(4, 8192) % 512
+        for _ in range(2):
+            model.zero_grad(set_to_none=True)
+            gc.collect()
+            torch.cuda.reset_peak_memory_stats()
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+            hidden.float().square().mean().backward()
+        gradients = [p.grad.float().cpu() for p in model.parameters() if p.grad is not None]
+        results.append((torch.cuda.max_memory_allocated(), gradients))
+        del model, hidden
+    (there, references), (away, gradients) = results
+    assert all((a - b).norm() <= 1e-2 * b.norm() + 1e-6 for a, b in zip(gradients, references))
+    # 12 layer inputs of 32 MiB each, of which a few are on their way at a time.
+    assert away < there - 6 * 4 * 8192 * 512 * 2, (away, there)
