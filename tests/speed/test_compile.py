@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -9,6 +10,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from swiftlite.data.collate import Batch, Layout, collate
 from swiftlite.speed.compile import compile_layers, find_layers
 from swiftlite.speed.loss import choose_loss
 
@@ -48,6 +50,11 @@ def step(model: nn.Module, rows: int, tokens: int, masked: bool = False) -> tupl
     loss = logits.float().square().mean()
     loss.backward()
     return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def batch_of(rows: int, tokens: int) -> Batch:
+    row = (np.zeros(tokens, np.int32), np.ones(tokens, np.float16))
+    return collate([row] * rows, Layout(0, rows, tokens))
 
 
 def graphs() -> int:
@@ -126,7 +133,7 @@ def test_a_mask_is_one_more_graph_and_a_small_limit_is_raised(traced):
 
 def test_fixed_shapes_are_compiled_once_when_the_trial_has_them(traced):
     model = make("llama")
-    compile_layers(model, dynamic=False, trial_shape=(2, 24))
+    compile_layers(model, dynamic=False, batch=batch_of(2, 24))
     step(model, 2, 24)
     assert graphs() == 1
 

@@ -1,6 +1,7 @@
 """Times whole optimizer steps of one tool in its own process, the same way for every tool, and writes what came out."""
 
 import importlib.metadata
+import itertools
 import json
 import platform
 import statistics
@@ -64,7 +65,7 @@ class Timer:
         if self.device == "cuda":
             torch.cuda.synchronize()
         ends = self._ends[WARM_UP - 1 :]
-        each = [self._seconds(a, b) for a, b in zip(ends, ends[1:])]
+        each = [self._seconds(a, b) for a, b in itertools.pairwise(ends)]
         seconds = sum(each)
         real, padded = sum(int(n) for n in self._real[WARM_UP:]), sum(self._padded[WARM_UP:])
         return {
