@@ -60,6 +60,15 @@ class Settings(NamedTuple):
         """How many tensors `flat` puts into its first list."""
         return 1 + 2 * len(self.ranks)
 
+    def wanted_back(self, x: Tensor, read: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """x and x A^T where there are adapters. Kept needlessly, a checkpointed layer would compute them again."""
+        return (x, read) if self.ranks else (None, None)
+
+
+def no_read(rows: Tensor) -> Tensor:
+    """x A^T of no adapters, (tokens, 0)."""
+    return rows.new_empty(rows.shape[0], 0)
+
 
 def flat(layers: Fp8Layers) -> tuple[Settings, list[Tensor | None], list[Tensor | None]]:
     """The layers as an autograd function takes them: settings, then bias, a and b, then what the backward wants."""
@@ -93,14 +102,14 @@ class _Fp8Linears(torch.autograd.Function):
             x, rows, scale, copies, riders, settings.adapted, bias, settings.sizes
         )
         ctx.settings, ctx.for_x = settings, for_x
-        # Only the gradients of adapters need x.
-        ctx.save_for_backward(x if settings.ranks else None, read, *kept)
+        ctx.save_for_backward(*settings.wanted_back(x, read), *kept)
         return output.split(settings.sizes, dim=1)
 
     @staticmethod
     def backward(ctx, *incoming):  # pyrefly: ignore
         settings = ctx.settings
         x, read, *kept = ctx.saved_tensors
+        read = no_read(incoming[0]) if read is None else read
         rows, scale, back_scale, turned, *rest = kept
         copies, riders = list(rest[: settings.copied]), list(rest[settings.copied :])
         gradients = torch.ops.swiftlite.fp8_linears_backward(
@@ -118,7 +127,7 @@ class _Fp8Linears(torch.autograd.Function):
 )
 def _forward(x, rows, scale, copies, riders, adapted, bias, sizes):  # pyrefly: ignore
     """The outputs side by side, and x A^T of all adapters, (tokens, ranks)."""
-    read = x @ copies[0].t() if copies else x.new_empty(x.shape[0], 0)
+    read = x @ copies[0].t() if copies else no_read(x)
     if not x.is_cuda:
         quantised, row_scale = fp8.quantise_rows(x)
     else:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swiftlite.quant import fp8
-from swiftlite.speed.fp8_linears import Fp8Layers, Settings, flat, input_gradient
+from swiftlite.speed.fp8_linears import Fp8Layers, Settings, flat, input_gradient, no_read
 from swiftlite.speed.frozen_linears import adapter_gradients, spread, spread_gradients
 
 
@@ -21,15 +21,17 @@ def fp8_mlp(x: Tensor, first: Fp8Layers, last: Fp8Layers, gate: int) -> Tensor:
         last: down.
     """
     rows = x.reshape(-1, x.shape[-1]).to(first.dtype)
-    settings, trained, kept = zip(flat(first), flat(last))
-    output = _Fp8Mlp.apply((*settings, gate, x.requires_grad, len(kept[0])), rows, *sum(trained, []), *sum(kept, []))
+    first_settings, first_trained, first_kept = flat(first)
+    last_settings, last_trained, last_kept = flat(last)
+    settings = (first_settings, last_settings, gate, x.requires_grad, len(first_kept))
+    output = _Fp8Mlp.apply(settings, rows, *first_trained, *last_trained, *first_kept, *last_kept)
     return output.view(*x.shape[:-1], output.shape[-1])
 
 
 class _Fp8Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, settings, x, *tensors):  # pyrefly: ignore
-        first, last, gate, for_x, kept = settings
+        first, last, gate, _, kept = settings
         bias, last_bias = tensors[0], tensors[first.trained]
         tensors = tensors[first.trained + last.trained :]
         rows, scale, _, _, copies, riders = _named(first, tensors[:kept])
@@ -39,15 +41,15 @@ class _Fp8Mlp(torch.autograd.Function):
         product, its_read, *quantised = torch.ops.swiftlite.fp8_gated(y, gate, copies, riders)
         output = torch.ops.swiftlite.fp8_last_product(*quantised, rows, scale, last_bias, its_read, copies, riders)
         ctx.settings = settings
-        # Only the gradients of adapters need what their layers read.
-        x, product = (x if first.ranks else None), (product if last.ranks else None)
-        ctx.save_for_backward(x, y, read, product, its_read, *tensors)
+        wanted = (*first.wanted_back(x, read), *last.wanted_back(product, its_read))
+        ctx.save_for_backward(y, *wanted, *tensors)
         return output
 
     @staticmethod
     def backward(ctx, incoming):  # pyrefly: ignore
         first, last, gate, for_x, kept = ctx.settings
-        x, y, read, product, its_read, *tensors = ctx.saved_tensors
+        y, x, read, product, its_read, *tensors = ctx.saved_tensors
+        read, its_read = (no_read(y) if one is None else one for one in (read, its_read))
         *weights, copies, riders = _named(last, tensors[kept:])
         through = for_x or bool(first.ranks)
         gradients = torch.ops.swiftlite.fp8_linears_backward(
@@ -103,7 +105,8 @@ def _gated(y, gate, copies, riders):  # pyrefly: ignore
         spare = riders[2].shape[1] if riders else 0
         rows, scale, product = mlp_kernels.gated(*_halves(y, gate), spare=spare, keep=bool(copies))
     if not copies:
-        return y.new_empty(0), y.new_empty(y.shape[0], 0), rows, scale
+        return y.new_empty(0), no_read(y), rows, scale
+    assert product is not None
     read = product @ copies[0].t()
     if riders:
         from swiftlite.quant.fp8_kernels import write_extra
@@ -118,7 +121,7 @@ def _(y, gate, copies, riders):  # pyrefly: ignore
     rows = y.new_empty(tokens, columns + spare, dtype=fp8.E4M3)
     scale = y.new_empty(tokens, 1, dtype=torch.float32)
     if not copies:
-        return y.new_empty(0), y.new_empty(tokens, 0), rows, scale
+        return y.new_empty(0), no_read(y), rows, scale
     return y.new_empty(tokens, columns), y.new_empty(tokens, copies[0].shape[0]), rows, scale
 
 
@@ -161,11 +164,11 @@ def _gated_backward(
             spare=riders[2].shape[1] if riders else 0, keep=bool(copies),
         )  # fmt: skip
     gradients, back = [], read
-    if copies:
+    if g is not None and copies:
         gradients, back = adapter_gradients(g.chunk(2, dim=1), x, read, spread(copies[1:], adapted))
     if not for_x:
         return gradients
-    if riders:
+    if g is not None and riders:
         from swiftlite.quant.fp8_kernels import write_extra
 
         write_extra(quantised, row_scale, g, back, riders[1], column_scale=column_scale)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from swiftlite.speed.linears import Group
 
 # Sizes of the gate in the trial: silu differs from its like around 1, and limits show far away from it.
-_TRIAL_SIZES = (0.5, 1.0, 2.0, 4.0, 50.0)
+_TRIAL_SIZES = (0.5, 1.0, 2.0, 4.0, 20.0)
 _TRIAL_ROWS = 4
 # Far above what half precision rounds off, far below what another activation makes.
 _TRIAL_TOLERANCE = 0.02
@@ -74,10 +74,13 @@ def find_gated_mlps(layers: Iterable[nn.Module], groups: Sequence["Group"]) -> l
                 # Parents come before their children.
                 nearest[inside] = module
         for inside, module in nearest.items():
-            pair = sorted({of[place] for place in inside}, key=lambda group: -len(group.members))
-            if [len(group.members) for group in pair] == [2, 1] and _nothing_else(module, *pair):
-                gate = _place_of_gate(module, *pair)
-                found += [GatedMlp(module, *pair, gate)] if gate is not None else []
+            theirs = sorted({of[place] for place in inside}, key=lambda group: -len(group.members))
+            if [len(group.members) for group in theirs] != [2, 1]:
+                continue
+            first, last = theirs
+            gate = _place_of_gate(module, first, last) if _nothing_else(module, first, last) else None
+            if gate is not None:
+                found.append(GatedMlp(module, first, last, gate))
     return found
 
 
@@ -92,12 +95,11 @@ def _nothing_else(module: nn.Module, first: "Group", last: "Group") -> bool:
 @torch.no_grad()
 def _place_of_gate(module: nn.Module, first: "Group", last: "Group") -> int | None:
     """The place of gate in the first group, found by computing; None where the module computes something else."""
-    members = [*first.members, *last.members]
-    weight: Any = next(module.parameters())
-    generator = torch.Generator(weight.device).manual_seed(0)
-    x = torch.randn(
-        len(_TRIAL_SIZES) * _TRIAL_ROWS, members[0].in_features, generator=generator, device=weight.device
-    ).to(first.dtype)
+    members: list[Any] = [*first.members, *last.members]
+    device = next(module.parameters()).device
+    sizes = torch.tensor(_TRIAL_SIZES, device=device).repeat_interleave(_TRIAL_ROWS)
+    generator = torch.Generator(device).manual_seed(0)
+    x = torch.randn(len(sizes), members[0].in_features, generator=generator, device=device).to(first.dtype)
     modes = [(part, part.training) for part in module.modules()]
     # In training mode, or a dropout between the layers would not be seen; those in adapters are seen to elsewhere.
     module.train()
@@ -106,12 +108,13 @@ def _place_of_gate(module: nn.Module, first: "Group", last: "Group") -> int | No
     try:
         for place in (0, 1):
             gate, up, down = members[place], members[1 - place], members[2]
-            sizes = torch.tensor(_TRIAL_SIZES, device=x.device).repeat_interleave(_TRIAL_ROWS)
             scaled = x * (sizes / gate(x).float().pow(2).mean(1).sqrt()).to(x.dtype)[:, None]
             expected = down(nn.functional.silu(gate(scaled)) * up(scaled)).float()
             distance = (module(scaled).float() - expected).norm(dim=1) / expected.norm(dim=1)
             if bool((distance < _TRIAL_TOLERANCE).all()):
                 return place
+    except torch.OutOfMemoryError:
+        raise
     except Exception:
         # A module that takes no single tensor, or gives none, is none of these.
         return None

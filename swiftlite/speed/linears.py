@@ -62,11 +62,11 @@ class Group:
     def fp8_layers(self) -> Fp8Layers:
         """The members and their adapters, once they are stored in fp8."""
         assert self.stored is not None
-        return Fp8Layers(
-            self.stored, self.sizes, self.bias, *self._adapters(), self.copies, self.riders, self.dtype
-        )  # fmt: skip
+        a, b, factors = self._adapters()
+        return Fp8Layers(self.stored, self.sizes, self.bias, a, b, factors, self.copies, self.riders, self.dtype)
 
     def _adapters(self) -> Any:
+        """a, b and s of each member."""
         return map(list, zip(*(_adapter(member) for member in self.members)))
 
     def store_in_fp8(self, copies: int) -> int:
