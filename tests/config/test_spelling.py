@@ -101,7 +101,7 @@ def test_what_asks_for_nothing_here_is_accepted(line):
 @pytest.mark.parametrize(
     ("line", "flag"),
     [
-        ("--quantization_bit 4", "--quantization_bit 4"),
+        ("--quantization_bit 8", "--quantization_bit 8"),
         ("--deepspeed default-zero2", "--deepspeed default-zero2"),
         ("--neftune_alpha 15", "--neftune_alpha 15"),
     ],
