@@ -80,8 +80,8 @@ def test_a_step_equals_that_of_each_row_alone(name, attention, way, impl):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-        # Logits as large as a trained model's, of a standard deviation of some 10: a cap of 30 bends them.
-        model.model.norm.weight.mul_(16)
+        # Logits as large as a trained model's: a cap of 30 bends them.
+        model.model.norm.weight.add_(16)
     source = rows()
     data = BinDataset.of(source, 64) if way == "bins" else source
     config = DataConfig(max_length=64, packing=way == "bins", padding_free=way == "joined")
