@@ -29,7 +29,7 @@ class SpeedOptions:
     )
     loss_impl: Literal["auto", "fused", "plain"] = option(
         "auto",
-        "fused: head and cross-entropy in one, of trained tokens only and in chunks, without the logits of all in memory; "
+        "fused: head and cross-entropy in one, of trained tokens only, in chunks, never all logits in memory; "
         "plain: one after the other; auto: fused on a GPU",
     )
     offload_activations: bool = option(

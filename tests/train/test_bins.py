@@ -160,7 +160,14 @@ def test_the_header_says_what_packing_changes(tiny_model, tiny_data, tmp_path, c
 
 
 # With the loss that a GPU gets by default, whose head sees another number of positions in each batch.
-PACKED = {"packing": True, "max_length": 128, "batch_size": 1, "save_steps": 2, "logging_steps": 1, "loss_impl": "fused"}
+PACKED = {
+    "packing": True,
+    "max_length": 128,
+    "batch_size": 1,
+    "save_steps": 2,
+    "logging_steps": 1,
+    "loss_impl": "fused",
+}
 
 
 @pytest.fixture(scope="module")
