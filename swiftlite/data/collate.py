@@ -20,7 +20,7 @@ _MOSTLY = 0.75
 # Where no multiple is asked for: lengths are rounded to these many tokens, or to a share of themselves if that is more
 # (but no more than the last number), so that compiled graphs meet few shapes at little cost.
 _MULTIPLE, _SHARE, LARGEST_MULTIPLE = 8, 32, 128
-# From this share on the head is multiplied by all positions. By arithmetic for an H200 and 4,096 bf16 numbers a position,
+# From this share on the head is multiplied by all positions. By arithmetic, for an H200 and 4,096 bf16 numbers each,
 # collecting one and putting its gradient back takes 10 ns (five passes over it), the products of a frozen head of
 # 150,000 entries 3,500 ns: what is skipped pays at once. But the copies take memory, and 5 % of a 7B model's head are
 # 0.3 % of a step.
