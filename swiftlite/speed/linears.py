@@ -180,7 +180,7 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
     if stored:
         notes.append(
-            f"fp8: {stored / 1e9:.2f} billion frozen weights of the layers (asked for; it changes the numbers a little)"
+            f"fp8: {stored / 1e6:,.1f} million frozen weights of the layers (asked for: numbers change a little)"
         )
     return notes
 

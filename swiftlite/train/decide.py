@@ -6,7 +6,7 @@ import torch
 from transformers import PretrainedConfig
 
 from swiftlite.config.errors import UserError
-from swiftlite.measure.memory import limit_memory, read_size
+from swiftlite.measure.memory import grow_segments, limit_memory, read_size
 from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.quant.fp8 import fp8_obstacle
@@ -27,6 +27,8 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
         UserError: something asked for cannot run here.
     """
     device = choose_device(config.model, world.local_rank)
+    if device.type == "cuda":
+        grow_segments()
     dtype = choose_dtype(config.model, device)
     config.set("dtype", dtype)
     reasons = [f"{dtype} on {device_name(device)}"]

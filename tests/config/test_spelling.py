@@ -67,6 +67,7 @@ SPELLINGS = [
     (BASE + "--train_dataset_mix_ds ms-bench alpaca-en#5000", "train_dataset_mix_ds", ["ms-bench", "alpaca-en#5000"]),
     (BASE + "--streaming true --max_steps 5", "streaming", True),
     (BASE + "--learning_rate=5e-5", "learning_rate", 5e-5),
+    (BASE + "--quantization_bit 4", "quant_method", "bnb"),
     (BASE + '--columns {"a":"query"}'.replace('"', '\\"'), "columns", {"a": "query"}),
 ]
 

@@ -9,7 +9,6 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from swiftlite.config.errors import UserError
-from swiftlite.data.tokens import TokenizedDataset
 from swiftlite.measure.memory import limit_memory, read_size
 from swiftlite.parallel.launch import World
 from swiftlite.parallel.strategy import SingleDevice
@@ -65,12 +64,21 @@ def test_on_a_cpu_auto_keeps_everything_and_the_run_says_so(tiny_model, tiny_dat
     assert "checkpointing: off, everything is kept" in capsys.readouterr().out
 
 
-def rows_of(*lengths):
-    return TokenizedDataset.from_rows([(np.full(n, 7), np.ones(n)) for n in lengths])
+class Rows:
+    """Rows of 3, 9 and 5 tokens."""
+
+    lengths = np.array([3, 9, 5])
+    most_documents = 1
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.full(self.lengths[index], 7, np.int32), np.ones(self.lengths[index], np.float16)
 
 
 def collator(config):
-    return fit.Collator(rows_of(3, 9, 5), config.data, 0, torch.device("cpu"), rows=2)
+    return fit.Collator(Rows(), config.data, 0, torch.device("cpu"), rows=2)
 
 
 def config_of(**more):
@@ -123,6 +131,9 @@ def test_auto_takes_what_fits_under_a_limit(expected, compiled):
     """The limits lie between what the modes were seen to need."""
     strategy = SingleDevice(torch.device("cuda", 0), "bf16", World())
 
+    class Long(Rows):
+        lengths = np.array([4096] * 4)
+
     def prepare():
         torch._dynamo.reset()
         # Checkpointed layers refer to themselves: the model before goes only now.
@@ -131,7 +142,7 @@ def test_auto_takes_what_fits_under_a_limit(expected, compiled):
         sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12, "num_attention_heads": 8}
         model = LlamaForCausalLM(LlamaConfig(vocab_size=512, max_position_embeddings=4096, **sizes)).cuda()
         config = SftConfig(model="nano", dataset="demo", batch_size=4, gradient_accumulation_steps=1)
-        rows = fit.Collator(rows_of(*[4096] * 4), config.data, 0, strategy.device, rows=4)
+        rows = fit.Collator(Long(), config.data, 0, strategy.device, rows=4)
         compile_model = functools.partial(compile_layers, model, dynamic=True) if compiled else None
         return config, LossModule(model, Finish()), rows, strategy, compile_model
 
