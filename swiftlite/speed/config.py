@@ -29,8 +29,8 @@ class SpeedOptions:
     )
     loss_impl: Literal["auto", "fused", "plain"] = option(
         "auto",
-        "fused: head and cross-entropy in one, in chunks, without the logits of all tokens in memory; plain: one after "
-        "the other; auto: fused on a GPU",
+        "fused: head and cross-entropy in one, of trained tokens only, in chunks, never all logits in memory; "
+        "plain: one after the other; auto: fused on a GPU",
     )
     offload_activations: bool = option(
         False,

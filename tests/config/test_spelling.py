@@ -86,7 +86,7 @@ def test_a_spelling_becomes_our_setting(line, name, value):
         "--preprocess_num_proc 4",
         "--add_version false",
         "--use_loss_scale false",
-        "--use_liger false",
+        "--use_liger true",
         "--safe_serialization true",
         "--check_model false",
         "--lazy_tokenize true",
