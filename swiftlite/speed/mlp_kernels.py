@@ -7,8 +7,9 @@ from torch import Tensor
 
 from swiftlite.quant.fp8 import E4M3, LARGEST, SMALLEST_SCALE
 
+# Of five pairs tried on an H200 with 8,160 x 11,008 (4096 or 2048 columns, 4 to 16 warps) the fastest.
 _BLOCK = 4096
-_WARPS = 8
+_WARPS = 16
 
 
 def gated(gate: Tensor, up: Tensor, *, spare: int, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -12,7 +12,7 @@ from swiftlite.speed.linears import speed_up_linears
 from swiftlite.speed.loss import choose_loss
 from swiftlite.train.batches import fixed_shape
 from swiftlite.train.config import TrainConfig
-from swiftlite.train.decide import decide, decide_attention, make_repeatable
+from swiftlite.train.decide import decide, decide_attention, decide_compile, make_repeatable
 from swiftlite.train.fit import fit_checkpointing, longest_batch, within_memory
 from swiftlite.train.header import header_lines
 from swiftlite.train.inputs import Inputs
@@ -53,6 +53,7 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
             loss = choose_loss(model, config.speed.loss_impl, notes)
         rows = make_collator(config, inputs, inputs.data.train, device, config.optim.batch_size)
         compiles = None
+        decide_compile(config, model, notes)
         if config.speed.torch_compile:
             dynamic = fixed_shape(config.data, inputs.data, config.optim.batch_size) is None
             compiles = partial(compile_layers, model, dynamic=dynamic, batch=longest_batch(config, rows))
