@@ -155,7 +155,7 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "quantization_bit": ({"0", "none"}, "training on a base of so many bits"),
     "bnb_4bit_compute_dtype": (
         {"auto", "none", "bf16", "bfloat16", "fp16", "fp32"},
-        "training on a quantised base",
+        "another compute dtype of a 4-bit base",
     ),
     "sequence_parallel_size": ({"1"}, "sequence parallelism"),
     "deepspeed": ({"none"}, "DeepSpeed"),

@@ -1,1 +1,1 @@
-"""How work is spread over processes: strategies with the verbs wrap, backward, step and save."""
+"""How work is spread over processes: what a launcher says, and strategies that wrap the model and make steps."""

@@ -1,1 +1,1 @@
-"""How a step runs fast: the choice of attention, and what later joins it."""
+"""How a step runs fast and in less memory: attention, compiled layers, linear layers, the loss, checkpointing."""
