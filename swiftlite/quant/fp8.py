@@ -134,8 +134,10 @@ def _rounded(x: Tensor) -> Tensor:
     return x.clamp(-LARGEST, LARGEST).to(E4M3)
 
 
-def product(rows: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, dtype: torch.dtype):
-    """(rows · scale) @ (weight · weight_scale).T + bias.
+def product(
+    rows: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """(rows · scale) @ (weight · weight_scale).T + bias, (tokens, n) in `dtype`.
 
     Args:
         rows, scale: (tokens, k) e4m3 and (tokens, 1) float32.

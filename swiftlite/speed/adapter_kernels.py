@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from swiftlite.quant.fp8 import SMALLEST_SCALE
+
 # An adapter's digits are scaled to this; what it is multiplied by stays inside e4m3's range with it.
 _LARGEST = 256.0
-_SMALLEST = 1e-30
 _FIELDS = 17
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
@@ -28,7 +29,7 @@ def write_copies(
     """
     types = {"SOURCE": _TYPES[source], "TARGET": _TYPES[target]}
     _write_limits[(len(table), rank, 2)](
-        table, factors, FIELDS=_FIELDS, LARGEST=_LARGEST, SMALLEST=_SMALLEST, BLOCK=2048, SOURCE=types["SOURCE"]
+        table, factors, FIELDS=_FIELDS, LARGEST=_LARGEST, SMALLEST=SMALLEST_SCALE, BLOCK=2048, SOURCE=types["SOURCE"]
     )
     rank_block = max(triton.next_power_of_2(rank), 16)
     block = max(4096 // rank_block, 16)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from swiftlite.config.errors import UserError
-from swiftlite.speed.compile import find_layers
+from swiftlite.models.layers import find_layers
 
 MEANINGS = {
     "off": "everything is kept",

@@ -2,13 +2,14 @@
 
 import time
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from swiftlite.data.collate import Batch
+from swiftlite.models.layers import find_layers
+from swiftlite.models.modes import in_mode
 from swiftlite.speed.varlen import forward_inputs
 
 # Variants of one layer: with or without gradients into it, a mask, training, a first batch of one row, two kinds of
@@ -57,24 +58,12 @@ def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = Non
     return f"layers: not compiled ({reason})"
 
 
-def find_layers(model: nn.Module) -> nn.ModuleList | None:
-    """The decoder layers: of all lists of modules the one with the most parameters (experts lie inside layers)."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
-    return max(lists, key=lambda members: _size(members.parameters()), default=None)
-
-
-def _size(parameters: Iterable[Tensor]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
-
-
 def _failure(model: nn.Module, layers: nn.ModuleList, batch: Batch | None) -> str | None:
     """Runs a batch forward and backward; why that failed, or None."""
     device = next(model.parameters()).device
-    modes = [(module, module.training) for module in model.modules()]
     trained = next((p for p in layers.parameters() if p.requires_grad), None)
-    model.train()
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with in_mode(model, training=True), torch.random.fork_rng([device] if device.type == "cuda" else []):
             logits = model(**_trial_inputs(model, batch, device), use_cache=False, logits_to_keep=1).logits
             if trained is not None:
                 # Of one weight: the graph computes them all, and neither `.grad` nor hooks on it are touched.
@@ -85,9 +74,6 @@ def _failure(model: nn.Module, layers: nn.ModuleList, batch: Batch | None) -> st
         # Compilers fail in many ways (no compiler, no headers, a bug). What also fails uncompiled, the first
         # training step will say.
         return " ".join(str(error).split())[:300]
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return None
 
 

@@ -12,7 +12,7 @@ from swiftlite.measure.memory import read_size
 
 @dataclass
 class SpeedOptions:
-    """What makes a step fast without changing what it computes."""
+    """What makes a step fast, and what keeps it within the device's memory."""
 
     speed: Literal["auto", "off", "max"] = option(
         "auto",

@@ -10,11 +10,10 @@ import torch
 from swiftlite.config.errors import UserError
 from swiftlite.measure.environment import environment_stamp
 from swiftlite.models.config import ModelConfig
-from swiftlite.models.device import choose_device, choose_dtype, device_name
+from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
+from swiftlite.quant.fp8 import fp8_obstacle
 from swiftlite.speed.attention import choose_attention
 from swiftlite.speed.config import DoctorConfig
-
-_HOPPER_OR_ADA = (8, 9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +62,7 @@ def run_doctor(config: DoctorConfig) -> DoctorResult:
 # Package -> what it brings, for those that swiftlite uses when they are there.
 OPTIONAL = {
     "flash_attn": "--attn_impl flash on a GPU (`pip install flash-attn`)",
+    "bitsandbytes": "--quant_method bnb, 8-bit and paged optimizers (`pip install 'swiftlite[quant]'`)",
     "tensorboard": "--report_to tensorboard (`pip install tensorboard`)",
     "wandb": "--report_to wandb (`pip install wandb`)",
     "swanlab": "--report_to swanlab (`pip install swanlab`)",
@@ -88,7 +88,7 @@ def _training_step(device: torch.device, dtype: str) -> Finding:
     """A forward and backward on the device in the precision a run would use."""
 
     def step() -> None:
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
+        half = DTYPES[dtype]
         weight = torch.randn(64, 64, device=device, dtype=half, requires_grad=True)
         (torch.randn(8, 64, device=device, dtype=half) @ weight).float().square().mean().backward()
         assert weight.grad is not None and torch.isfinite(weight.grad).all()
@@ -124,9 +124,8 @@ def _loss(device: torch.device) -> str:
 def _fp8(device: torch.device) -> Finding:
     if device.type != "cuda":
         return Finding("fp8 matmuls", False, "need a CUDA device of compute capability 8.9 or above")
-    capability = torch.cuda.get_device_capability(device)
-    detail = f"compute capability {capability[0]}.{capability[1]}; this version does not use them yet"
-    return Finding("fp8 matmuls", capability >= _HOPPER_OR_ADA, detail)
+    obstacle = fp8_obstacle(device)
+    return Finding("fp8 matmuls", obstacle is None, obstacle or "used by --quant_method fp8 and --speed max")
 
 
 def _tried(name: str, action: Callable[[], None], success: str) -> Finding:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swiftlite.speed.float_product import float_product
+
 # Lists of tensors with gaps have no gradients in PyTorch's operators: `adapted` says which layers the a and b are of.
 _SCHEMA = "Tensor[] weights, Tensor[] copies, bool[] adapted"
 
@@ -91,7 +93,8 @@ def _(incoming, x, read, weights, copies, adapted, for_x):  # pyrefly: ignore
 def _setup_context(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
     x, weights, copies, adapted, a, b, factors, biases, _ = inputs
     ctx.count, ctx.adapted, ctx.biases = len(weights), adapted, len(biases)
-    remember_adapters(ctx, a, b, factors)
+    ctx.factors, ctx.ranks = list(factors), [one.shape[0] for one in a]
+    ctx.dtypes = [one.dtype for one in (*a, *b)]
     ctx.save_for_backward(x, output[-1], *weights, *copies)
     ctx.for_x = x.requires_grad
 
@@ -136,27 +139,25 @@ def adapter_gradients(
     for g, up, part, its_read in zip(incoming, ups, parts_of(back, ups), parts_of(read, ups)):
         if up is not None:
             torch.mm(g, up, out=part)
-            gradients.append(_float_product(g.t(), its_read))
+            gradients.append(float_product(g.t(), its_read))
     if not gradients:
         return [], back
     assert x is not None
-    return [_float_product(back.t(), x), *gradients], back
+    return [float_product(back.t(), x), *gradients], back
 
 
-def remember_adapters(ctx: Any, a: Sequence[Tensor], b: Sequence[Tensor], factors: Sequence[float]) -> None:
-    """What `spread_gradients` needs."""
-    ctx.factors, ctx.ranks = list(factors), [one.shape[0] for one in a]
-    ctx.dtypes = [one.dtype for one in (*a, *b)]
+def spread_gradients(adapters: Any, gradients: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
+    """The gradients of each a, of each b and of x, out of what a backward operator returns.
 
-
-def spread_gradients(ctx: Any, gradients: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor | None]:
-    """The gradients of each a, of each b and of x, out of what a backward operator returns."""
-    count = len(ctx.ranks)
-    for_a = list(gradients[0].split(ctx.ranks)) if count else []
-    for_b = [g * factor for g, factor in zip(gradients[1 : count + 1], ctx.factors)]
-    adapters = [g.to(dtype) for g, dtype in zip([*for_a, *for_b], ctx.dtypes)]
+    Args:
+        adapters: has the `ranks` and `factors` of the adapters, and the `dtypes` of all a and then all b.
+    """
+    count = len(adapters.ranks)
+    for_a = list(gradients[0].split(adapters.ranks)) if count else []
+    for_b = [g * factor for g, factor in zip(gradients[1 : count + 1], adapters.factors)]
+    trained = [g.to(dtype) for g, dtype in zip([*for_a, *for_b], adapters.dtypes)]
     rest = gradients[count + bool(count) :]
-    return adapters[:count], adapters[count:], rest[0] if rest else None
+    return trained[:count], trained[count:], rest[0] if rest else None
 
 
 def present(tensors: Sequence[Tensor | None]) -> list[Tensor]:
@@ -173,10 +174,3 @@ def spread(values: Sequence[Any], places: Sequence[bool]) -> list[Any]:
 def parts_of(columns: Tensor, ups: Sequence[Tensor | None]) -> list[Tensor]:
     """Each layer's columns of (tokens, ranks)."""
     return list(columns.split([0 if up is None else up.shape[1] for up in ups], dim=1))
-
-
-def _float_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, not rounded to half precision where the device can do that."""
-    if a.is_cuda and a.dtype.itemsize == 2:
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return torch.mm(a, b).float()

@@ -8,6 +8,7 @@ import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from swiftlite.models.modes import in_mode
 from swiftlite.speed.fp8_mlp import fp8_mlp
 
 if TYPE_CHECKING:
@@ -100,27 +101,23 @@ def _place_of_gate(module: nn.Module, first: "Group", last: "Group") -> int | No
     sizes = torch.tensor(_TRIAL_SIZES, device=device).repeat_interleave(_TRIAL_ROWS)
     generator = torch.Generator(device).manual_seed(0)
     x = torch.randn(len(sizes), members[0].in_features, generator=generator, device=device).to(first.dtype)
-    modes = [(part, part.training) for part in module.modules()]
-    # In training mode, or a dropout between the layers would not be seen; those in adapters are seen to elsewhere.
-    module.train()
-    for member in members:
-        member.eval()
     try:
-        for place in (0, 1):
-            gate, up, down = members[place], members[1 - place], members[2]
-            scaled = x * (sizes / gate(x).float().pow(2).mean(1).sqrt()).to(x.dtype)[:, None]
-            expected = down(nn.functional.silu(gate(scaled)) * up(scaled)).float()
-            distance = (module(scaled).float() - expected).norm(dim=1) / expected.norm(dim=1)
-            if bool((distance < _TRIAL_TOLERANCE).all()):
-                return place
+        # In training mode, or a dropout between the layers would not be seen; those in adapters are seen to elsewhere.
+        with in_mode(module, training=True):
+            for member in members:
+                member.eval()
+            for place in (0, 1):
+                gate, up, down = members[place], members[1 - place], members[2]
+                scaled = x * (sizes / gate(x).float().pow(2).mean(1).sqrt()).to(x.dtype)[:, None]
+                expected = down(nn.functional.silu(gate(scaled)) * up(scaled)).float()
+                distance = (module(scaled).float() - expected).norm(dim=1) / expected.norm(dim=1)
+                if bool((distance < _TRIAL_TOLERANCE).all()):
+                    return place
     except torch.OutOfMemoryError:
         raise
     except Exception:
         # A module that takes no single tensor, or gives none, is none of these.
         return None
-    finally:
-        for part, mode in modes:
-            part.training = mode
     return None
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swiftlite.data.collate import IGNORED
+from swiftlite.speed.float_product import float_product
 
 _CHUNK_BYTES = 1024**3
 _CACHE_BYTES = 8 * 1024**2
@@ -145,8 +146,8 @@ def _in_chunks(
             if for_hidden is not None:
                 torch.mm(logits, weight, out=for_hidden[rows])
             if wanted[1]:
-                product = _product_for_sum(logits.t(), chunk)[:vocabulary]
-                for_weight = product.float() if for_weight is None else for_weight.add_(product)
+                product = float_product(logits.t(), chunk)[:vocabulary]
+                for_weight = product if for_weight is None else for_weight.add_(product)
             if for_bias is not None:
                 for_bias += logits[:, :vocabulary].sum(0, dtype=torch.float32)
         if wanted[1] and for_weight is None:
@@ -164,13 +165,6 @@ def _aligned(rows: Tensor) -> Tensor:
     """`rows` with zero rows behind them, up to a number that matrix products like."""
     missing = -rows.shape[0] % _ALIGNMENT
     return rows if not missing else torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
-
-
-def _product_for_sum(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, not rounded to half precision where the device can do that; summed over tokens, fp16 could overflow."""
-    if a.is_cuda and a.dtype.itemsize == 2:
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return torch.mm(a, b)
 
 
 def _loss_and_gradient(

@@ -8,9 +8,10 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from swiftlite.config.errors import UserError
+from swiftlite.models.layers import find_layers
+from swiftlite.models.modes import in_mode
 from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, fits_fp8, spare_columns, to_fp8
 from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
-from swiftlite.speed.compile import find_layers
 from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
 from swiftlite.speed.frozen_linears import frozen_linears
 from swiftlite.speed.gated_mlps import find_gated_mlps
@@ -265,16 +266,13 @@ def _readers_of_one_input(model: nn.Module, modules: Sequence[nn.Module]) -> lis
     """Groups the modules by the input they get in a small forward pass, in the order of their calls."""
     calls: list[tuple[nn.Module, Tensor]] = []
     hooks = [m.register_forward_pre_hook(lambda module, args: calls.append((module, args[0]))) for m in modules]
-    was_training = [(m, m.training) for m in model.modules()]
-    model.eval()
     try:
         ids = torch.zeros(1, 8, dtype=torch.int64, device=next(model.parameters()).device)
-        model(input_ids=ids, use_cache=False)
+        with in_mode(model, training=False):
+            model(input_ids=ids, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in was_training:
-            module.training = mode
     groups: list[list[nn.Module]] = []
     seen: set[int] = set()
     last: Tensor | None = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from swiftlite.data.collate import IGNORED, Batch
+from swiftlite.models.modes import in_mode
 from swiftlite.models.native.baichuan import NormHead
 from swiftlite.speed.linear_cross_entropy import (
     finish_logits,
@@ -181,19 +182,14 @@ def _obstacle(model: nn.Module) -> str | None:
 
 def _disagreement(module: LossModule, device: torch.device) -> str | None:
     """Where fused and plain differ on a small batch, in eval mode; None when they agree."""
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
     try:
         # Layers compiled already need no graphs for a batch that never comes again.
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with in_mode(module, training=False), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             return _compare(module, device)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         return f"a probe failed: {' '.join(str(error).split())[:200]}"
-    finally:
-        for child, mode in modes:
-            child.training = mode
 
 
 def _compare(module: LossModule, device: torch.device) -> str | None:

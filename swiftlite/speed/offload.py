@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from swiftlite.config.errors import UserError
-from swiftlite.speed.compile import find_layers
+from swiftlite.models.layers import find_layers
 
 # Below this a copy costs more than it frees.
 _SMALLEST_BYTES = 1024**2

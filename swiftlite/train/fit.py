@@ -15,9 +15,10 @@ from swiftlite.data.sampler import MicroBatch
 from swiftlite.data.tokens import TokenizedDataset
 from swiftlite.measure.memory import GIB, read_size
 from swiftlite.models.device import device_name
+from swiftlite.models.layers import find_layers
+from swiftlite.models.modes import in_mode
 from swiftlite.parallel.strategy import SingleDevice
 from swiftlite.speed.checkpointing import MEANINGS, apply_checkpointing
-from swiftlite.speed.compile import find_layers
 from swiftlite.speed.loss import LossModule, loss_inputs
 from swiftlite.train.batches import Collator
 from swiftlite.train.config import TrainConfig
@@ -162,12 +163,10 @@ def probe(loss: LossModule, batch: Batch, strategy: SingleDevice, repeats: int, 
     Leaves gradients behind, or with `keep_gradients=False` drops each once it is known.
     """
     device = strategy.device
-    modes = [(module, module.training) for module in loss.modules()]
-    loss.train()
     trained = [] if keep_gradients else [p for p in loss.parameters() if p.requires_grad]
     hooks = [p.register_post_accumulate_grad_hook(_drop_gradient) for p in trained]
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with in_mode(loss, training=True), torch.random.fork_rng([device] if device.type == "cuda" else []):
             for _ in range(repeats):
                 with strategy.autocast():
                     total = loss(**loss_inputs(batch))
@@ -175,8 +174,6 @@ def probe(loss: LossModule, batch: Batch, strategy: SingleDevice, repeats: int, 
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes:
-            module.training = mode
 
 
 def _drop_gradient(parameter: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from swiftlite.speed.loss import LossModule
 from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state, supersede_later
-from swiftlite.train.config import TrainConfig
+from swiftlite.train.config import OptimConfig, TrainConfig
 from swiftlite.train.fit import out_of_memory
 from swiftlite.train.header import source_lines
 from swiftlite.train.inputs import Inputs
@@ -56,36 +56,17 @@ def build_job(
     data = inputs.data
     forward = strategy.wrap(loss)
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
-    assert config.optim.learning_rate is not None
-    groups = tuner.parameter_groups(model, config.optim.learning_rate, config.optim.weight_decay)
-    in_backward = None
-    if config.optim.optim_in_backward:
-        by_weight = build_optimizers_by_weight(config.optim, model, groups, strategy.device)
-        in_backward, optimizers = StepInBackward(by_weight), list(by_weight.values())
-    else:
-        optimizers = build_optimizers(config.optim, model, groups, strategy.device)
+    optimizers, in_backward = _optimizers(config.optim, model, tuner, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
     if checkpoint:
         state = load_training_state(checkpoint, optimizers, schedulers, strategy)
-        if state.step >= total_steps and (run.path / "final").is_dir():
-            raise UserError(f"--resume {run.path}: it ended with step {state.step}; nothing is left to do")
-        strategy.barrier()
-        if strategy.world.is_main:
-            supersede_later(run.path, checkpoint)
+        _continue_from(checkpoint, run, state, total_steps, strategy)
     else:
         state = TrainState(world_size=strategy.world.size)
     eval_rows = config.run.eval_batch_size or config.optim.batch_size
     reset_peak(strategy.device)
     meter = Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS)
-    profiled = config.run.profile
-    before = steps_before_profile(profiled, state, total_steps) if profiled else None
-    reporters: list[Reporter] = []
-    if strategy.world.is_main:
-        reporters = open_reporters(run.path, config.run.report_to, state.step, total_steps)
-        if profiled and before:
-            reporters.append(ProfileReporter(run.path, strategy.device, profiled, before, meter, reporters))
-        elif profiled:
-            reporters[1].message(f"note: --profile {profiled}: too few steps are left; nothing is profiled")
+    reporters = _open_reporters(config, run, state, total_steps, strategy, meter)
     return Job(
         config=config,
         run=run.path,
@@ -108,6 +89,45 @@ def build_job(
         state=state,
         in_backward=in_backward,
     )
+
+
+def _optimizers(
+    config: OptimConfig, model: nn.Module, tuner: Tuner, device: torch.device
+) -> tuple[list[torch.optim.Optimizer], StepInBackward | None]:
+    """The optimizers, and what steps them where that is done in the backward pass."""
+    assert config.learning_rate is not None
+    groups = tuner.parameter_groups(model, config.learning_rate, config.weight_decay)
+    if not config.optim_in_backward:
+        return build_optimizers(config, model, groups, device), None
+    by_weight = build_optimizers_by_weight(config, model, groups, device)
+    return list(by_weight.values()), StepInBackward(by_weight)
+
+
+def _continue_from(
+    checkpoint: Path, run: RunFolder, state: TrainState, total_steps: int, strategy: SingleDevice
+) -> None:
+    """Moves what came after the checkpoint aside."""
+    if state.step >= total_steps and (run.path / "final").is_dir():
+        raise UserError(f"--resume {run.path}: it ended with step {state.step}; nothing is left to do")
+    strategy.barrier()
+    if strategy.world.is_main:
+        supersede_later(run.path, checkpoint)
+
+
+def _open_reporters(
+    config: TrainConfig, run: RunFolder, state: TrainState, total_steps: int, strategy: SingleDevice, meter: Meter
+) -> list[Reporter]:
+    """Where the main process's numbers go, with `--profile` its profiler; none for the others."""
+    profiled = config.run.profile
+    before = steps_before_profile(profiled, state, total_steps) if profiled else None
+    if not strategy.world.is_main:
+        return []
+    reporters = open_reporters(run.path, config.run.report_to, state.step, total_steps)
+    if profiled and before:
+        reporters.append(ProfileReporter(run.path, strategy.device, profiled, before, meter, reporters))
+    elif profiled:
+        reporters[1].message(f"note: --profile {profiled}: too few steps are left; nothing is profiled")
+    return reporters
 
 
 def make_collator(config: TrainConfig, inputs: Inputs, samples: Samples, device: torch.device, rows: int) -> Collator:

@@ -9,12 +9,12 @@ from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
+from swiftlite.models.layers import find_layers
 from swiftlite.models.load import load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
 from swiftlite.quant.bnb import to_nf4
 from swiftlite.speed.attention import keeps_documents_apart, settle_attention
 from swiftlite.speed.checkpointing import apply_checkpointing
-from swiftlite.speed.compile import find_layers
 from swiftlite.speed.offload import offload_activations
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.decide import APART_BY_MASK

@@ -7,8 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from swiftlite.config.errors import UserError
-
-_GIB = 1024**3
+from swiftlite.measure.memory import GIB
 
 
 def checkpoint_bytes(model: nn.Module, *, adapter: bool, optimizer_bytes: int) -> int:
@@ -28,8 +27,8 @@ def check_disk(folder: Path, size: int, keep: int | None) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"--output_dir: the disk of {folder} has {free / _GIB:.1f} GiB free, the checkpoints need about "
-            f"{needed / _GIB:.1f} GiB ({size / _GIB:.2f} GiB each, --save_total_limit {keep} and one while it is "
+            f"--output_dir: the disk of {folder} has {free / GIB:.1f} GiB free, the checkpoints need about "
+            f"{needed / GIB:.1f} GiB ({size / GIB:.2f} GiB each, --save_total_limit {keep} and one while it is "
             f"written); free some space, keep fewer, or pass --save_only_model true"
         )
 

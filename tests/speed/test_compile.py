@@ -11,7 +11,8 @@ from torch._dynamo.utils import counters
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from swiftlite.data.collate import Batch, Layout, collate, collate_bins
-from swiftlite.speed.compile import compile_layers, find_layers
+from swiftlite.models.layers import find_layers
+from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.loss import LossModule, choose_loss, loss_inputs
 
 VOCABULARY = 128
