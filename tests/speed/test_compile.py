@@ -170,18 +170,22 @@ def test_bins_through_graphs_and_fused_loss_are_as_without_and_need_one_set_of_g
     model, reference = make("llama", lora), make("llama", lora)
     for one in (model, reference):
         one.set_attn_implementation("swiftlite")
-    compile_layers(model, dynamic=False, trial_shape=(1, 48))
-    module, plain, made = choose_loss(model, "fused", []), LossModule(reference), []
-    for lengths in ((48,), (20, 27), (5, 30, 2, 3)):
-        batch = collate_bins([[(ids[:n], weights[:n]) for n in lengths]], layout)
+
+    def bins(*lengths: int) -> Batch:
+        return collate_bins([[(ids[:n], weights[:n]) for n in lengths]], layout)
+
+    compile_layers(model, dynamic=False, batch=bins(9, 38))
+    module, plain, made = choose_loss(model, "fused", []), LossModule(reference), [graphs()]
+    for lengths in ((20, 27), (5, 30, 2, 3), (48,)):
+        batch = bins(*lengths)
         losses = [each(**loss_inputs(batch)) for each in (module, plain)]
         assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
         weighed = [[p for p in each.parameters() if p.requires_grad] for each in (module, plain)]
         for found, expected in zip(*map(torch.autograd.grad, losses, weighed), strict=True):
             assert (found - expected).norm() <= 1e-5 * expected.norm() + 1e-7
         made.append(graphs())
-    # The first bin is one row, which needs no borders.
-    assert made[2] == made[1]
+    # The trial made those with borders; the last bin is one row, which needs none.
+    assert made[0] == made[1] == made[2]
 
 
 def check_falls_back(model: nn.Module, reason: str) -> None:
