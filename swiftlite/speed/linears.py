@@ -111,15 +111,20 @@ class FastFp8Linear(Fp8Linear):
 
 
 class FastLoraLinear(LoraLinear):
-    """PEFT's LoRA layer, computed by its group: the same parameters, names, files and methods."""
+    """PEFT's LoRA layer, computed by its group: the same parameters, names, files and methods.
+
+    Attributes:
+        adapter: the one that was active when the group was made; with another, or several, PEFT computes.
+    """
 
     group: Group
     place: int
+    adapter: str
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.disable_adapters or self.merged or args or kwargs or len(self.active_adapters) != 1:
+        if self.disable_adapters or self.merged or args or kwargs or list(self.active_adapters) != [self.adapter]:
             return super().forward(x, *args, **kwargs)
-        dropout = self.lora_dropout[self.active_adapters[0]]
+        dropout = self.lora_dropout[self.adapter]
         if self.training and not isinstance(dropout, nn.Identity):
             return self._with_dropout(x, dropout)
         return self.group.output(self.place, x)
@@ -140,7 +145,7 @@ def base_of(member: nn.Module) -> Any:
 def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
     if not isinstance(member, LoraLinear):
         return None, None, 1.0
-    name = member.active_adapters[0]
+    name = member.adapter if isinstance(member, FastLoraLinear) else member.active_adapters[0]
     return member.lora_A[name].weight, member.lora_B[name].weight, member.scaling[name]
 
 
@@ -202,6 +207,7 @@ def _split_by_fp8(group: Group) -> list[Group]:
 def _join(member: Any, group: Group, place: int) -> None:
     # As FSDP2 and parametrizations do it: a subclass with another forward, everything else as it was.
     if isinstance(member, LoraLinear):
+        member.adapter = member.active_adapters[0]
         member.__class__ = FastLoraLinear
         base = base_of(member)
         if isinstance(base, Fp8Linear):
