@@ -1,6 +1,7 @@
 """Finds the frozen linear layers that read the same input, and has each such group computed as one operator."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -183,9 +184,22 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         torch.cuda.empty_cache()
         _keep_copies(model, groups)
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
-    if stored:
+    return notes + _describe_fp8(layers or (), stored) if stored else notes
+
+
+def _describe_fp8(layers: Iterable[nn.Module], stored: int) -> list[str]:
+    notes = [f"fp8: {stored / 1e6:.1f} M frozen weights of the layers (asked for; it changes the numbers a little)"]
+    left: Counter[str] = Counter()
+    for layer in layers:
+        for name, module in layer.named_modules():
+            frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad
+            if frozen and "lora_" not in name and not isinstance(module, Fp8Linear):
+                left[name.removesuffix(".base_layer").rsplit(".", 1)[-1]] += 1
+    if left:
+        names = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
         notes.append(
-            f"fp8: {stored / 1e9:.2f} billion frozen weights of the layers (asked for; it changes the numbers a little)"
+            "not in fp8, being no multiples of 16, partly trained, or under another adapter than plain LoRA (DoRA): "
+            + names
         )
     return notes
 
