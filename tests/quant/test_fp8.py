@@ -283,6 +283,46 @@ def test_gpus_before_ada_are_refused_in_one_sentence(monkeypatch, capability, ta
         assert f"compute capability is {capability[0]}.{capability[1]}" in obstacle and "8.9" in obstacle
 
 
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Decides as on a GPU of a compute capability, without one."""
+
+    def arrange(capability: tuple[int, int], **more) -> SftConfig:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        monkeypatch.setattr(torch.version, "hip", None)
+        for name, value in {"choose_device": torch.device("cuda"), "device_name": "a GPU"}.items():
+            monkeypatch.setattr(f"swiftlite.train.decide.{name}", lambda *_, value=value: value)
+        config = settings(**({"dtype": "bf16"} | more))
+        decide(config, World())
+        return config
+
+    return arrange
+
+
+@pytest.mark.parametrize(
+    ("capability", "more", "chosen"),
+    [
+        ((9, 0), {}, "none"),
+        ((9, 0), {"speed": "max"}, "fp8"),
+        ((8, 9), {"speed": "max"}, "fp8"),
+        ((8, 0), {"speed": "max"}, "none"),
+        ((9, 0), {"speed": "max", "dtype": "fp32"}, "none"),
+        ((9, 0), {"speed": "max", "sft_type": "full"}, "none"),
+        ((9, 0), {"speed": "max", "quant_method": "none"}, "none"),
+        ((9, 0), {"speed": "max", "quant_method": "bnb"}, "bnb"),
+    ],
+)
+def test_on_a_gpu_max_takes_fp8_where_it_runs_and_auto_never(on_gpu, capability, more, chosen):
+    assert on_gpu(capability, **more).quant.quant_method == chosen
+
+
+def test_asked_for_where_it_does_not_run_it_is_refused(on_gpu):
+    with pytest.raises(UserError, match=r"--quant_method fp8: this GPU's compute capability is 8.0.*; use --quant_"):
+        on_gpu((8, 0), quant_method="fp8")
+    with pytest.raises(UserError, match="--quant_method fp8: its products come in half precision, and --dtype is fp32"):
+        on_gpu((9, 0), quant_method="fp8", dtype="fp32")
+
+
 @pytest.mark.parametrize("kind", ["mps", "rocm"])
 def test_other_accelerators_are_refused(monkeypatch, kind):
     monkeypatch.setattr(torch.version, "hip", "7.0" if kind == "rocm" else None)
