@@ -188,13 +188,19 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
 
 
 def _describe_fp8(layers: Iterable[nn.Module], stored: int) -> list[str]:
-    notes = [f"fp8: {stored / 1e6:.1f} M frozen weights of the layers (asked for; it changes the numbers a little)"]
-    left: Counter[str] = Counter()
+    left, frozen = Counter[str](), 0
     for layer in layers:
+        frozen += sum(
+            p.numel() for n, p in layer.named_parameters() if p.dim() > 1 and not p.requires_grad and "lora_" not in n
+        )
         for name, module in layer.named_modules():
-            frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad
-            if frozen and "lora_" not in name and not isinstance(module, Fp8Linear):
+            plain = isinstance(module, nn.Linear) and not isinstance(module, Fp8Linear)
+            if plain and "lora_" not in name and not module.weight.requires_grad:
                 left[name.removesuffix(".base_layer").rsplit(".", 1)[-1]] += 1
+    notes = [
+        f"fp8: {stored / 1e6:.1f} M of {frozen / 1e6:.1f} M frozen weights of the layers (asked for; it changes the "
+        "numbers a little)"
+    ]
     if left:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
         notes.append(

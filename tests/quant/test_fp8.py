@@ -226,7 +226,7 @@ def test_a_frozen_weight_takes_one_byte_and_the_header_counts_them():
     weights = SIZES["num_hidden_layers"] * (2 * h * h + 2 * h * kv + 3 * h * f)
     stored = [p for n, p in model.named_parameters() if n.endswith("base_layer.weight")]
     assert sum(p.nbytes for p in stored) == weights
-    assert f"fp8: {weights / 1e6:.1f} M frozen weights of the layers" in notes[1]
+    assert f"fp8: {weights / 1e6:.1f} M of {weights / 1e6:.1f} M frozen weights of the layers" in notes[1]
     assert len(notes) == 2
 
 
@@ -234,7 +234,9 @@ def test_layers_that_fp8_does_not_suit_stay_as_they_are_and_are_named():
     model = llama(target_modules=["q_proj", "up_proj"], use_dora=True)
     plain = copy.deepcopy(model)
     notes = speed_up_linears(model, quant_method="fp8")
-    assert "not in fp8" in notes[2] and notes[2].endswith("q_proj (2), up_proj (2)")
+    assert (
+        "fp8: 0.0 M of 0.0 M" in notes[1] and "not in fp8" in notes[2] and notes[2].endswith("q_proj (2), up_proj (2)")
+    )
     for name, parameter in model.named_parameters():
         if "base_layer" in name:
             assert torch.equal(parameter, plain.get_parameter(name))
