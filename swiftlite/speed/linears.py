@@ -1,7 +1,6 @@
 """Finds the frozen linear layers that read the same input, and has each such group computed as one operator."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from swiftlite.config.errors import UserError
-from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, fits_fp8, spare_columns, to_fp8
+from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, describe_fp8, fits_fp8, spare_columns, to_fp8
 from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
 from swiftlite.speed.compile import find_layers
 from swiftlite.speed.fp8_linears import fp8_linears
@@ -184,30 +183,7 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         torch.cuda.empty_cache()
         _keep_copies(model, groups)
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
-    return notes + _describe_fp8(layers or (), stored) if stored else notes
-
-
-def _describe_fp8(layers: Iterable[nn.Module], stored: int) -> list[str]:
-    left, frozen = Counter[str](), 0
-    for layer in layers:
-        frozen += sum(
-            p.numel() for n, p in layer.named_parameters() if p.dim() > 1 and not p.requires_grad and "lora_" not in n
-        )
-        for name, module in layer.named_modules():
-            plain = isinstance(module, nn.Linear) and not isinstance(module, Fp8Linear)
-            if plain and "lora_" not in name and not module.weight.requires_grad:
-                left[name.removesuffix(".base_layer").rsplit(".", 1)[-1]] += 1
-    notes = [
-        f"fp8: {stored / 1e6:.1f} M of {frozen / 1e6:.1f} M frozen weights of the layers (asked for; it changes the "
-        "numbers a little)"
-    ]
-    if left:
-        names = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
-        notes.append(
-            "not in fp8, being no multiples of 16, partly trained, or under another adapter than plain LoRA (DoRA): "
-            + names
-        )
-    return notes
+    return notes + describe_fp8(layers or (), stored) if stored else notes
 
 
 def _keep_copies(model: nn.Module, groups: list[Group]) -> None:
@@ -227,8 +203,9 @@ def _split_by_fp8(group: Group) -> list[Group]:
 def _join(member: Any, group: Group, place: int) -> None:
     # As FSDP2 and parametrizations do it: a subclass with another forward, everything else as it was.
     if isinstance(member, LoraLinear):
-        member.adapter = member.active_adapters[0]
         member.__class__ = FastLoraLinear
+        assert isinstance(member, FastLoraLinear)
+        member.adapter = member.active_adapters[0]
         base = base_of(member)
         if isinstance(base, Fp8Linear):
             # For when the adapter is disabled, or reads its input through a dropout.
