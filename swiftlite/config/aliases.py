@@ -146,6 +146,7 @@ IGNORED: dict[str, str] = {
     "local_rank": "the launcher's LOCAL_RANK is used",
     "dataloader_num_workers": "rows are tokenised before training; one background thread makes the batches",
     "lazy_tokenize": "rows are tokenised once into a cache; --streaming true tokenises while training",
+    "use_liger": "the loss is fused with the head anyway (--loss_impl), which is faster than Liger's",
     "ddp_timeout": "tokenising happens before the processes meet, so nothing waits on it",
 }
 
@@ -156,7 +157,6 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
         {"auto", "none", "bf16", "bfloat16", "fp16", "fp32"},
         "training on a quantised base",
     ),
-    "use_liger": ({"false"}, "Liger kernels"),
     "sequence_parallel_size": ({"1"}, "sequence parallelism"),
     "deepspeed": ({"none"}, "DeepSpeed"),
     "fsdp": ({"none", ""}, "FSDP"),

@@ -14,10 +14,12 @@ class QuantOptions:
         "storage of the frozen weights of the layers. fp8: 8-bit floats, whose products run at twice the speed of bf16 "
         "(changes the numbers a little; compute capability 8.9 and above); bnb: 4-bit nf4 of bitsandbytes",
     )
-    fp8_copies: Literal[1, 2] = option(
+    fp8_copies: int = option(
         1, "fp8: 2 keeps the transposed weights too, instead of transposing in each backward pass", rare=True
     )
 
     def check(self) -> None:
+        if self.fp8_copies not in (1, 2):
+            raise UserError(f"--fp8_copies {self.fp8_copies}: expected 1, or 2 to keep the transposed weights too")
         if self.fp8_copies == 2 and self.quant_method != "fp8":
             raise UserError(f"--fp8_copies 2 is for --quant_method fp8, not {self.quant_method}; leave it away")

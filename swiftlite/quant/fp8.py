@@ -127,8 +127,8 @@ def describe_fp8(layers: Iterable[nn.Module], stored: int) -> list[str]:
             if plain and "lora_" not in name and not module.weight.requires_grad:
                 left[name.removesuffix(".base_layer").rsplit(".", 1)[-1]] += 1
     notes = [
-        f"fp8: {stored / 1e6:.1f} M of {frozen / 1e6:.1f} M frozen weights of the layers (asked for; it changes the "
-        "numbers a little)"
+        f"fp8: {stored / 1e6:,.1f} of {frozen / 1e6:,.1f} million frozen weights of the layers (asked for: numbers "
+        "change a little)"
     ]
     if left:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))

@@ -95,15 +95,75 @@ def _quantise_rows(
         _write(p3 + row * stride3, column_scale + start, size3, inverse, target + start, SCALED, BLOCK)
     behind = target + columns
     if ranks > 0:
-        added = added * inverse  # pyrefly: ignore
-        high = added.to(tl.float8e4nv)
-        low = (added - high.to(tl.float32)).to(tl.float8e4nv)
-        tl.store(behind + rank, high, mask=rank < ranks)
-        tl.store(behind + ranks + rank, low, mask=rank < ranks)
-        tl.store(behind + 2 * ranks + rank, high, mask=rank < ranks)
+        _write_digits(behind, added, inverse, rank, ranks)  # pyrefly: ignore
+    _write_zeros(behind, ranks, spare, SPARE_BLOCK)
+
+
+@triton.jit
+def _write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
+    added = added * inverse
+    high = added.to(tl.float8e4nv)
+    low = (added - high.to(tl.float32)).to(tl.float8e4nv)
+    tl.store(behind + rank, high, mask=rank < ranks)
+    tl.store(behind + ranks + rank, low, mask=rank < ranks)
+    tl.store(behind + 2 * ranks + rank, high, mask=rank < ranks)
+
+
+@triton.jit
+def _write_zeros(behind, ranks: tl.constexpr, spare, SPARE_BLOCK: tl.constexpr):
     left = tl.arange(0, SPARE_BLOCK)
     zero = tl.zeros((SPARE_BLOCK,), tl.float32).to(tl.float8e4nv)
     tl.store(behind + left, zero, mask=(left >= 3 * ranks) & (left < spare))
+
+
+def write_extra(
+    rows: Tensor,
+    scale: Tensor,
+    source: Tensor,
+    extra: Tensor,
+    extra_scale: Tensor,
+    *,
+    column_scale: Tensor | None = None,
+) -> None:
+    """Writes `extra` behind rows that were quantised alone, to what quantise_rows makes of both together.
+
+    Where an extra value is larger than all of its row (hardly ever), the row is quantised again with the scale that
+    covers both; all other rows are left unread.
+
+    Args:
+        rows, scale: (tokens, columns + spare) e4m3 and (tokens, 1), changed in place.
+        source: (tokens, columns), what the rows were made of.
+    """
+    tokens, columns = source.shape
+    ranks, spare = extra.shape[1], rows.shape[1] - columns
+    _write_extra[(tokens,)](
+        rows, scale, source, extra, extra_scale, scale if column_scale is None else column_scale,
+        rows.stride(0), source.stride(0), extra.stride(0), columns, spare, ranks, SCALED=column_scale is not None,
+        BLOCK=max(min(triton.next_power_of_2(columns), _BLOCK), 16),
+        RANK_BLOCK=max(triton.next_power_of_2(ranks), 16), SPARE_BLOCK=max(triton.next_power_of_2(spare), 16),
+        LARGEST=LARGEST, num_warps=4,
+    )  # fmt: skip
+
+
+@triton.jit
+def _write_extra(
+    rows, row_scale, source, extra, extra_scale, column_scale, stride, source_stride, extra_stride, columns, spare,
+    ranks: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr,
+    SPARE_BLOCK: tl.constexpr, LARGEST: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    rank = tl.arange(0, RANK_BLOCK)
+    added = tl.load(extra + row * extra_stride + rank, mask=rank < ranks, other=0.0).to(tl.float32)
+    added *= tl.load(extra_scale + rank, mask=rank < ranks, other=0.0)
+    alone = tl.load(row_scale + row)
+    scale = tl.maximum(alone, tl.max(tl.abs(added)) / LARGEST)
+    inverse = 1.0 / scale
+    target = rows + row * stride
+    if scale > alone:
+        tl.store(row_scale + row, scale)
+        _write(source + row * source_stride, column_scale, columns, inverse, target, SCALED, BLOCK)
+    _write_digits(target + columns, added, inverse, rank, ranks)
+    _write_zeros(target + columns, ranks, spare, SPARE_BLOCK)
 
 
 @triton.jit

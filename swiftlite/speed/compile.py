@@ -1,19 +1,24 @@
 """Decoder layers compiled one by one: one graph serves all of them, and names and files stay as they are."""
 
+import time
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from swiftlite.data.collate import Batch
 from swiftlite.speed.varlen import forward_inputs
 
 # Variants of one layer: with or without gradients into it, a mask, training, a first batch of one row, two kinds of
 # attention, ... The default of 8 would leave the ninth, and all after it, silently uncompiled.
 _RECOMPILE_LIMIT = 64
+# (rows, tokens).
+_SMALL = (2, 16)
 
 
-def compile_layers(model: nn.Module, *, dynamic: bool, trial_shape: tuple[int, int] = (2, 16)) -> str:
+def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = None) -> str:
     """Compiles the decoder layers in place (`nn.Module.compile`: parameter names do not change).
 
     Layers of one kind share their graphs, since weights are inputs of a graph. Training makes one; with PEFT two
@@ -25,7 +30,7 @@ def compile_layers(model: nn.Module, *, dynamic: bool, trial_shape: tuple[int, i
     Args:
         model: a transformers causal LM, bare or in PEFT.
         dynamic: graphs for all numbers of rows and tokens; else each new shape is compiled anew.
-        trial_shape: (rows, tokens) of the trial. Where shapes are fixed give theirs, or it is compiled in vain.
+        batch: for the trial, one like those to come, or it is compiled in vain; none: a small one.
 
     Returns:
         What the header should say of it.
@@ -39,11 +44,13 @@ def compile_layers(model: nn.Module, *, dynamic: bool, trial_shape: tuple[int, i
     torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
     for layer in layers:
         layer.compile(dynamic=dynamic)
-    reason = _failure(model, layers, trial_shape)
+    started = time.perf_counter()
+    reason = _failure(model, layers, batch)
+    took = time.perf_counter() - started
     names = " and ".join(sorted({type(layer).__name__ for layer in layers}))
     if reason is None:
         shapes = "for all lengths" if dynamic else "for each shape"
-        return f"layers: {len(layers)} x {names}, compiled {shapes}"
+        return f"layers: {len(layers)} x {names}, compiled {shapes} in {took:.0f} s"
     for layer in layers:
         layer._compiled_call_impl = None
     warnings.warn(f"{names} could not be compiled and runs as it is, which is slower: {reason}", stacklevel=2)
@@ -60,16 +67,15 @@ def _size(parameters: Iterable[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _failure(model: nn.Module, layers: nn.ModuleList, shape: tuple[int, int]) -> str | None:
-    """Runs a small batch forward and backward; why that failed, or None."""
+def _failure(model: nn.Module, layers: nn.ModuleList, batch: Batch | None) -> str | None:
+    """Runs a batch forward and backward; why that failed, or None."""
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     trained = next((p for p in layers.parameters() if p.requires_grad), None)
     model.train()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            ids = torch.zeros(shape, dtype=torch.int64, device=device)
-            logits = model(**forward_inputs(model, ids), use_cache=False, logits_to_keep=1).logits
+            logits = model(**_trial_inputs(model, batch, device), use_cache=False, logits_to_keep=1).logits
             if trained is not None:
                 # Of one weight: the graph computes them all, and neither `.grad` nor hooks on it are touched.
                 torch.autograd.grad(logits.float().sum(), trained, allow_unused=True)
@@ -83,3 +89,10 @@ def _failure(model: nn.Module, layers: nn.ModuleList, shape: tuple[int, int]) ->
         for module, mode in modes:
             module.training = mode
     return None
+
+
+def _trial_inputs(model: nn.Module, batch: Batch | None, device: torch.device) -> dict[str, Any]:
+    if batch is None:
+        return forward_inputs(model, torch.zeros(_SMALL, dtype=torch.int64, device=device))
+    b = batch.to(device)
+    return forward_inputs(model, b.input_ids, b.attention_mask, b.position_ids, b.cu_seqlens, b.max_seqlen)

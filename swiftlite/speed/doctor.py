@@ -112,7 +112,7 @@ def _compile(device: torch.device) -> Finding:
         return Finding("torch.compile", False, "not used: it pays on CUDA devices")
     triton = importlib.util.find_spec("triton") is not None
     detail = "triton is installed" if triton else "needs triton: `pip install triton`"
-    return Finding("torch.compile", triton, f"{detail}; used by default for pt, elsewhere with --torch_compile true")
+    return Finding("torch.compile", triton, f"{detail}; used for pt and for models above 300 million parameters")
 
 
 def _loss(device: torch.device) -> str:

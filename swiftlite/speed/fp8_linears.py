@@ -7,6 +7,7 @@ back, what has come through B stands behind the gradient's rows and A behind tho
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,44 +18,75 @@ from swiftlite.speed.frozen_linears import (
     adapter_gradients,
     parts_of,
     present,
-    remember_adapters,
     spread,
     spread_gradients,
 )
 
 
-def fp8_linears(
-    x: Tensor,
-    weights: fp8.Fp8Rows,
-    sizes: Sequence[int],
-    bias: Tensor | None,
-    a: Sequence[Tensor | None],
-    b: Sequence[Tensor | None],
-    factors: Sequence[float],
-    *,
-    copies: Sequence[Tensor] = (),
-    riders: Sequence[Tensor] = (),
-    dtype: torch.dtype,
-) -> tuple[Tensor, ...]:
-    """The outputs of all layers, (..., out_i) in `dtype`; gradients go to x, a and b.
+class Fp8Layers(NamedTuple):
+    """Frozen layers that read the same input, and the adapters on them.
 
-    Args:
-        x: (..., in).
+    Attributes:
         weights: of all layers, (n, in); sizes: each one's out_i, which add up to n; bias: (n,) or None.
-        a, b: (rank_i, in) and (out_i, rank_i), or None for a layer without adapter.
-        factors: s of each layer.
+        a, b: (rank_i, in) and (out_i, rank_i), or None for a layer without adapter; factors: s of each layer.
         copies, riders: of a and b, up to date (speed/adapter_copies.py). Without riders the adapters are multiplied
             by products of their own.
+        dtype: of the outputs.
     """
-    read_rows = x.reshape(-1, x.shape[-1]).to(dtype)
-    adapted = [one is not None for one in a]
-    a, b, factors = present(a), present(b), [f for f, has in zip(factors, adapted) if has]
-    copies = copies or adapter_copies(a, b, factors, dtype)
-    settings = (adapted, factors, list(sizes), x.requires_grad, len(a), len(copies))
-    outputs = _Fp8Linears.apply(
-        settings, bias, read_rows, weights.rows, weights.scale, weights.back_scale, weights.turned,
-        *a, *b, *copies, *riders,
-    )  # fmt: skip
+
+    weights: fp8.Fp8Rows
+    sizes: Sequence[int]
+    bias: Tensor | None
+    a: Sequence[Tensor | None]
+    b: Sequence[Tensor | None]
+    factors: Sequence[float]
+    copies: Sequence[Tensor]
+    riders: Sequence[Tensor]
+    dtype: torch.dtype
+
+
+class Settings(NamedTuple):
+    """What is no tensor of Fp8Layers, of those that have an adapter; copied is the number of copies."""
+
+    adapted: list[bool]
+    sizes: list[int]
+    factors: list[float]
+    ranks: list[int]
+    dtypes: list[torch.dtype]
+    copied: int
+
+    @property
+    def trained(self) -> int:
+        """How many tensors `flat` puts into its first list."""
+        return 1 + 2 * len(self.ranks)
+
+    def wanted_back(self, x: Tensor, read: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """x and x A^T where there are adapters. Kept needlessly, a checkpointed layer would compute them again."""
+        return (x, read) if self.ranks else (None, None)
+
+
+def no_read(rows: Tensor) -> Tensor:
+    """x A^T of no adapters, (tokens, 0)."""
+    return rows.new_empty(rows.shape[0], 0)
+
+
+def flat(layers: Fp8Layers) -> tuple[Settings, list[Tensor | None], list[Tensor | None]]:
+    """The layers as an autograd function takes them: settings, then bias, a and b, then what the backward wants."""
+    adapted = [one is not None for one in layers.a]
+    a, b, factors = present(layers.a), present(layers.b), [f for f, has in zip(layers.factors, adapted) if has]
+    copies = layers.copies or adapter_copies(a, b, factors, layers.dtype)
+    ranks, dtypes = [one.shape[0] for one in a], [one.dtype for one in (*a, *b)]
+    weights = layers.weights
+    kept = [weights.rows, weights.scale, weights.back_scale, weights.turned, *copies, *layers.riders]
+    settings = Settings(adapted, list(layers.sizes), factors, ranks, dtypes, len(copies))
+    return settings, [layers.bias, *a, *b], kept
+
+
+def fp8_linears(x: Tensor, layers: Fp8Layers) -> tuple[Tensor, ...]:
+    """The outputs of all layers for x (..., in): (..., out_i) each; gradients go to x, a and b."""
+    rows = x.reshape(-1, x.shape[-1]).to(layers.dtype)
+    settings, trained, kept = flat(layers)
+    outputs = _Fp8Linears.apply(settings, x.requires_grad, rows, *trained, *kept)
     return tuple(output.view(*x.shape[:-1], output.shape[-1]) for output in outputs)
 
 
@@ -62,27 +94,29 @@ class _Fp8Linears(torch.autograd.Function):
     """Of one product's columns, handed out apart so that their gradients need not be put side by side again."""
 
     @staticmethod
-    def forward(ctx, settings, bias, x, rows, scale, back_scale, turned, *tensors):  # pyrefly: ignore
-        adapted, factors, sizes, for_x, adapters, copied = settings
-        a, b = tensors[:adapters], tensors[adapters : 2 * adapters]
-        copies = list(tensors[2 * adapters : 2 * adapters + copied])
-        riders = list(tensors[2 * adapters + copied :])
-        output, read = torch.ops.swiftlite.fp8_linears(x, rows, scale, copies, riders, adapted, bias, sizes)
-        remember_adapters(ctx, a, b, factors)
-        ctx.adapted, ctx.for_x, ctx.copied, ctx.arguments = adapted, for_x, copied, len(tensors)
-        ctx.save_for_backward(x, read, rows, scale, back_scale, turned, *copies, *riders)
-        return output.split(sizes, dim=1)
+    def forward(ctx, settings, for_x, x, bias, *tensors):  # pyrefly: ignore
+        kept = tensors[settings.trained - 1 :]
+        rows, scale, _, _, *rest = kept
+        copies, riders = list(rest[: settings.copied]), list(rest[settings.copied :])
+        output, read = torch.ops.swiftlite.fp8_linears(
+            x, rows, scale, copies, riders, settings.adapted, bias, settings.sizes
+        )
+        ctx.settings, ctx.for_x = settings, for_x
+        ctx.save_for_backward(*settings.wanted_back(x, read), *kept)
+        return output.split(settings.sizes, dim=1)
 
     @staticmethod
     def backward(ctx, *incoming):  # pyrefly: ignore
-        x, read, rows, scale, back_scale, turned, *rest = ctx.saved_tensors
-        copies, riders = list(rest[: ctx.copied]), list(rest[ctx.copied :])
+        settings = ctx.settings
+        x, read, *kept = ctx.saved_tensors
+        read = no_read(incoming[0]) if read is None else read
+        rows, scale, back_scale, turned, *rest = kept
+        copies, riders = list(rest[: settings.copied]), list(rest[settings.copied :])
         gradients = torch.ops.swiftlite.fp8_linears_backward(
-            list(incoming), x, read, rows, scale, back_scale, turned, copies, riders, ctx.adapted, ctx.for_x
+            list(incoming), x, read, rows, scale, back_scale, turned, copies, riders, settings.adapted, ctx.for_x
         )
-        for_a, for_b, for_x = spread_gradients(ctx, gradients)
-        others = [None] * (ctx.arguments - len(for_a) - len(for_b))
-        return (None, None, for_x, None, None, None, None, *for_a, *for_b, *others)
+        for_a, for_b, for_x = spread_gradients(settings, gradients)
+        return (None, None, for_x, None, *for_a, *for_b, *[None] * len(kept))
 
 
 @torch.library.custom_op(
@@ -93,7 +127,7 @@ class _Fp8Linears(torch.autograd.Function):
 )
 def _forward(x, rows, scale, copies, riders, adapted, bias, sizes):  # pyrefly: ignore
     """The outputs side by side, and x A^T of all adapters, (tokens, ranks)."""
-    read = x @ copies[0].t() if copies else x.new_empty(x.shape[0], 0)
+    read = x @ copies[0].t() if copies else no_read(x)
     if not x.is_cuda:
         quantised, row_scale = fp8.quantise_rows(x)
     else:
@@ -121,7 +155,7 @@ def _(x, rows, scale, copies, riders, adapted, bias, sizes):  # pyrefly: ignore
 @torch.library.custom_op(
     "swiftlite::fp8_linears_backward",
     mutates_args=(),
-    schema="(Tensor[] incoming, Tensor x, Tensor read, Tensor rows, Tensor scale, Tensor? back_scale, Tensor? turned,"
+    schema="(Tensor[] incoming, Tensor? x, Tensor read, Tensor rows, Tensor scale, Tensor? back_scale, Tensor? turned,"
     " Tensor[] copies, Tensor[] riders, bool[] adapted, bool for_x) -> Tensor[]",
 )
 def _backward(incoming, x, read, rows, scale, back_scale, turned, copies, riders, adapted, for_x):  # pyrefly: ignore
@@ -132,33 +166,57 @@ def _backward(incoming, x, read, rows, scale, back_scale, turned, copies, riders
     if not for_x:
         return gradients
     column_scale = scale if back_scale is None else None
-    back_scale = _ones(x.shape[1], x.device) if back_scale is None else back_scale
-    if not x.is_cuda:
+    if not rows.is_cuda:
         g = torch.cat(list(incoming), 1)
         quantised, row_scale = fp8.quantise_rows(g if column_scale is None else g * column_scale)
+    else:
+        from swiftlite.quant.fp8_kernels import quantise_rows
+
+        extra, limits = (back, riders[1]) if riders else (None, None)
+        spare = riders[2].shape[1] if riders else 0
+        quantised, row_scale = quantise_rows(
+            incoming, column_scale=column_scale, extra=extra, extra_scale=limits, spare=spare
+        )
+    return [*gradients, input_gradient(quantised, row_scale, back, rows, back_scale, turned, copies, riders)]
+
+
+@_backward.register_fake
+def _(incoming, x, read, rows, scale, back_scale, turned, copies, riders, adapted, for_x):  # pyrefly: ignore
+    gradients = [torch.empty_like(one, dtype=torch.float32) for one in copies]
+    return [*gradients, read.new_empty(read.shape[0], rows.shape[1])] if for_x else gradients
+
+
+def input_gradient(
+    quantised: Tensor,
+    row_scale: Tensor,
+    back: Tensor,
+    rows: Tensor,
+    back_scale: Tensor | None,
+    turned: Tensor | None,
+    copies: Sequence[Tensor],
+    riders: Sequence[Tensor],
+) -> Tensor:
+    """What goes back to x, (tokens, in), in the type of `back`.
+
+    Args:
+        quantised, row_scale: the outputs' gradients in fp8, with what comes through the B in the spare columns where
+            there are riders. back: the same in half precision, (tokens, ranks).
+    """
+    back_scale = _ones(rows.shape[1], rows.device) if back_scale is None else back_scale
+    if not rows.is_cuda:
         turned = rows.t()
     else:
-        from swiftlite.quant.fp8_kernels import quantise_rows, transpose
+        from swiftlite.quant.fp8_kernels import transpose
 
-        extra, limits, digits = (back, *riders[1:]) if riders else (None, None, None)
+        digits = riders[2] if riders else None
         if turned is None:
             turned = transpose(rows, digits)
         elif digits is not None:
             columns = fp8.whole_rows(turned)
             columns[:, turned.shape[1] :].view(torch.int8).copy_(digits.view(torch.int8))
             turned = columns
-        spare = turned.shape[1] - rows.shape[0]
-        quantised, row_scale = quantise_rows(
-            incoming, column_scale=column_scale, extra=extra, extra_scale=limits, spare=spare
-        )
-    for_x = fp8.product(quantised, row_scale, turned, back_scale, None, x.dtype)
-    return [*gradients, for_x.addmm_(back, copies[0]) if copies and not riders else for_x]
-
-
-@_backward.register_fake
-def _(incoming, x, read, rows, scale, back_scale, turned, copies, riders, adapted, for_x):  # pyrefly: ignore
-    gradients = [torch.empty_like(one, dtype=torch.float32) for one in copies]
-    return [*gradients, torch.empty_like(x)] if for_x else gradients
+    for_x = fp8.product(quantised, row_scale, turned, back_scale, None, back.dtype)
+    return for_x.addmm_(back, copies[0]) if copies and not riders else for_x
 
 
 @functools.cache

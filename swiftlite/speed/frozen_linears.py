@@ -127,17 +127,20 @@ def adapter_copies(
 
 
 def adapter_gradients(
-    incoming: Sequence[Tensor], x: Tensor, read: Tensor, ups: Sequence[Tensor | None]
+    incoming: Sequence[Tensor], x: Tensor | None, read: Tensor, ups: Sequence[Tensor | None]
 ) -> tuple[list[Tensor], Tensor]:
     """Gradients of all A below each other and of each B / s, in float32, and what goes back to x through the A,
-    (tokens, ranks)."""
+    (tokens, ranks). Without adapters x may be None."""
     back = torch.empty_like(read)
     gradients = []
     for g, up, part, its_read in zip(incoming, ups, parts_of(back, ups), parts_of(read, ups)):
         if up is not None:
             torch.mm(g, up, out=part)
             gradients.append(_float_product(g.t(), its_read))
-    return ([_float_product(back.t(), x), *gradients] if gradients else []), back
+    if not gradients:
+        return [], back
+    assert x is not None
+    return [_float_product(back.t(), x), *gradients], back
 
 
 def remember_adapters(ctx: Any, a: Sequence[Tensor], b: Sequence[Tensor], factors: Sequence[float]) -> None:

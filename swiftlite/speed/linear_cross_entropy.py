@@ -36,7 +36,7 @@ def linear_cross_entropy(
     float32. The host never waits for the device.
 
     Args:
-        hidden: (tokens, hidden_size).
+        hidden: (tokens, hidden_size); there may be none.
         weight: (vocabulary, hidden_size); no gradient is computed for it when it is frozen.
         bias: (vocabulary,) or None.
         labels: (tokens,) int64; -100 where nothing is trained, which adds no loss and no gradient.
@@ -129,7 +129,8 @@ def _in_chunks(
         vocabulary = weight.shape[0]
         hidden, weight = hidden.to(dtype), _aligned(weight.to(dtype))
         bias = None if bias is None else _aligned(bias.to(dtype))
-        room = hidden.new_empty(min(chunk_tokens, hidden.shape[0]), weight.shape[0])
+        # Of few sizes, however many tokens a batch trains, so that the allocator finds its blocks again.
+        room = hidden.new_empty(min(chunk_tokens, _power_of_two(hidden.shape[0])), weight.shape[0])
         for start in range(0, hidden.shape[0], chunk_tokens):
             rows = slice(start, start + chunk_tokens)
             chunk = hidden[rows]
@@ -148,7 +149,15 @@ def _in_chunks(
                 for_weight = product.float() if for_weight is None else for_weight.add_(product)
             if for_bias is not None:
                 for_bias += logits[:, :vocabulary].sum(0, dtype=torch.float32)
+        if wanted[1] and for_weight is None:
+            # No token at all: other processes may have some, and wait for this gradient too.
+            for_weight = weight.new_zeros(vocabulary, weight.shape[1], dtype=torch.float32)
     return loss, for_hidden, for_weight, for_bias
+
+
+def _power_of_two(count: int) -> int:
+    """The next power of two; 1 for 0."""
+    return 1 << max(count - 1, 0).bit_length()
 
 
 def _aligned(rows: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from swiftlite.config.errors import UserError
 from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, describe_fp8, fits_fp8, spare_columns, to_fp8
 from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
 from swiftlite.speed.compile import find_layers
-from swiftlite.speed.fp8_linears import fp8_linears
+from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
 from swiftlite.speed.frozen_linears import frozen_linears
+from swiftlite.speed.gated_mlps import find_gated_mlps
 
 
 class Group:
@@ -49,17 +50,24 @@ class Group:
 
     def compute(self, x: Tensor) -> Sequence[Tensor]:
         """The outputs of all members."""
-        a, b, factors = map(list, zip(*(_adapter(member) for member in self.members)))
         if self.stored is not None:
-            return fp8_linears(
-                x, self.stored, self.sizes, self.bias, a, b, factors,
-                copies=self.copies, riders=self.riders, dtype=self.dtype,
-            )  # fmt: skip
+            return fp8_linears(x, self.fp8_layers())
+        a, b, factors = self._adapters()
         bases = [base_of(member) for member in self.members]
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.dtype
         weights, biases = [base.weight for base in bases], [base.bias for base in bases]
         return frozen_linears(x, weights, biases, a, b, factors, copies=self.copies, dtype=dtype)
+
+    def fp8_layers(self) -> Fp8Layers:
+        """The members and their adapters, once they are stored in fp8."""
+        assert self.stored is not None
+        a, b, factors = self._adapters()
+        return Fp8Layers(self.stored, self.sizes, self.bias, a, b, factors, self.copies, self.riders, self.dtype)
+
+    def _adapters(self) -> Any:
+        """a, b and s of each member."""
+        return map(list, zip(*(_adapter(member) for member in self.members)))
 
     def store_in_fp8(self, copies: int) -> int:
         """Stores the members' weights in fp8; returns how many they are."""
@@ -168,12 +176,16 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
     groups = [Group(members) for members in _readers_of_one_input(model, suitable)]
     if quant_method == "fp8":
         groups = [piece for group in groups for piece in _split_by_fp8(group)]
+    mlps = find_gated_mlps(layers or (), groups) if quant_method == "fp8" else []
     stored = 0
     for group in groups:
         if quant_method == "fp8" and fits_fp8(base_of(group.members[0])):
             stored += group.store_in_fp8(copies)
         for place, member in enumerate(group.members):
             _join(member, group, place)
+    mlps = [mlp for mlp in mlps if mlp.first.stored is not None and mlp.last.stored is not None]
+    for mlp in mlps:
+        mlp.join()
     if quant_method == "fp8" and not stored:
         raise UserError(
             "--quant_method fp8: no frozen linear layer of this model fits (sizes must be multiples of 16, adapters "
@@ -183,7 +195,11 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         torch.cuda.empty_cache()
         _keep_copies(model, groups)
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
-    return notes + describe_fp8(layers or (), stored) if stored else notes
+    if stored:
+        notes += describe_fp8(layers or (), stored)
+    if mlps:
+        notes.append(f"MLPs: {len(mlps)} gated ones, each computed as one operator between its fp8 products")
+    return notes
 
 
 def _keep_copies(model: nn.Module, groups: list[Group]) -> None:

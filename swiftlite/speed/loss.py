@@ -20,6 +20,7 @@ from swiftlite.speed.linear_cross_entropy import (
     product_dtype,
     tokens_per_chunk,
 )
+from swiftlite.speed.unique_rows import take_unique_rows
 from swiftlite.speed.varlen import forward_inputs
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -60,11 +61,13 @@ class LossModule(nn.Module):
         weights: Tensor,
         cu_seqlens: Tensor | None = None,
         max_seqlen: int | None = None,
+        trained_positions: Tensor | None = None,
     ) -> Tensor:
         """The sum of weighted next-token losses, in nats (0-d float32); `loss_inputs` names the fields of a `Batch`.
 
         The caller divides by the sum of the weights of *all* micro-batches of the step on all processes, so the
-        result does not depend on how rows are spread over micro-batches and devices.
+        result does not depend on how rows are spread over micro-batches and devices. Where `trained_positions` are
+        given, the fused path multiplies the head by them alone.
         """
         given = forward_inputs(self.model, input_ids, attention_mask, position_ids, cu_seqlens, max_seqlen)
         if self.finish is None:
@@ -76,12 +79,15 @@ class LossModule(nn.Module):
         causal = _causal_model(self.model)
         hidden = causal.base_model(**given, use_cache=False).last_hidden_state
         weight, bias = _head_weight(causal.get_output_embeddings())  # pyrefly: ignore
+        rows = [hidden.flatten(0, 1), labels.flatten(), weights.flatten()]
+        if trained_positions is not None:
+            rows = [take_unique_rows(each, trained_positions) for each in rows]
         return linear_cross_entropy(
-            hidden.flatten(0, 1),
+            rows[0],
             weight,
             bias,
-            labels.flatten(),
-            weights.flatten(),
+            rows[1],
+            rows[2],
             softcap=self.finish.softcap,
             scale=self.finish.scale,
             chunk_tokens=tokens_per_chunk(weight.shape[0], product_dtype(hidden), hidden.device.type),
@@ -90,7 +96,8 @@ class LossModule(nn.Module):
 
 def loss_inputs(batch: Batch) -> dict[str, Any]:
     """What of a batch a `LossModule`, bare or in DDP, is called with."""
-    names = ("input_ids", "attention_mask", "position_ids", "labels", "weights", "cu_seqlens", "max_seqlen")
+    names = ("input_ids", "attention_mask", "position_ids", "labels", "weights")
+    names += ("cu_seqlens", "max_seqlen", "trained_positions")
     return {name: getattr(batch, name) for name in names}
 
 

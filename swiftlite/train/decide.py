@@ -3,10 +3,11 @@
 import math
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig
 
 from swiftlite.config.errors import UserError
-from swiftlite.measure.memory import limit_memory, read_size
+from swiftlite.measure.memory import grow_segments, limit_memory, read_size
 from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.parallel.launch import World
 from swiftlite.quant.fp8 import fp8_obstacle
@@ -16,6 +17,8 @@ from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers, check_optimizer
 
 _ROWS_PER_STEP = 16
+# Parameters.
+_WORTH_COMPILING = 300e6
 # These keep joined rows apart by a mask of (total, total) places, which costs more than the padding that joining saves.
 APART_BY_MASK = ("sdpa", "eager")
 
@@ -27,6 +30,8 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
         UserError: something asked for cannot run here.
     """
     device = choose_device(config.model, world.local_rank)
+    if device.type == "cuda":
+        grow_segments()
     dtype = choose_dtype(config.model, device)
     config.set("dtype", dtype)
     reasons = [f"{dtype} on {device_name(device)}"]
@@ -54,7 +59,8 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
 def _decide_speed(config: TrainConfig, device: torch.device) -> None:
     speed, quant = config.speed, config.quant
     plain = speed.speed == "off"
-    if speed.torch_compile is None:
+    if speed.torch_compile is None and (device.type != "cuda" or plain or isinstance(config, PtConfig)):
+        # Of other runs `decide_compile` knows more once the model is there.
         config.set("torch_compile", device.type == "cuda" and not plain)
     if speed.group_linears is None:
         config.set("group_linears", not plain)
@@ -70,6 +76,16 @@ def _decide_speed(config: TrainConfig, device: torch.device) -> None:
             raise UserError(f"--quant_method fp8: {obstacle}; use --quant_method none, or bnb to save memory")
         if not speed.group_linears:
             raise UserError("--quant_method fp8 runs in grouped layers; leave --group_linears and --speed off away")
+
+
+def decide_compile(config: TrainConfig, model: nn.Module, notes: list[str]) -> None:
+    """Compiling takes one or two minutes, which a small model's fine-tuning may not last."""
+    if config.speed.torch_compile is not None:
+        return
+    large = sum(parameter.numel() for parameter in model.parameters()) >= _WORTH_COMPILING
+    config.set("torch_compile", large)
+    if not large:
+        notes.append("layers: not compiled (a model this small is soon trained; --torch_compile true does it)")
 
 
 def _learning_rate(config: TrainConfig) -> float:

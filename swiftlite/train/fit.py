@@ -1,6 +1,7 @@
 """What fits into the device's memory: `--gradient_checkpointing auto` tries it out, and says what to do if nothing."""
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Callable, Iterator
 
@@ -100,7 +101,11 @@ def longest_batch(config: TrainConfig, collator: Collator) -> Batch:
         row = (np.zeros(length, np.int32), np.ones(length, np.float16))
         return collator.batch(TokenizedDataset.from_rows([row]), MicroBatch(np.zeros(size, np.int64)))
     longest = np.argsort(-collator.dataset.lengths, kind="stable")[:size]
-    return collator.batch(collator.dataset, MicroBatch(longest))
+    batch = collator.batch(collator.dataset, MicroBatch(longest))
+    if batch.trained_positions is None:
+        return batch
+    # Another batch may be as long and train more of it.
+    return dataclasses.replace(batch, trained_positions=torch.arange(batch.padded))
 
 
 def _try(

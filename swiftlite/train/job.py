@@ -1,5 +1,6 @@
 """Puts a run together: epochs into steps, optimizers, schedules, progress; and writes up what came of it."""
 
+import gc
 from pathlib import Path
 
 import torch
@@ -136,6 +137,7 @@ def run_job(job: Job) -> TrainResult:
             draw_plots(read_log(job.run / "log.jsonl"), job.run / "plots")
             job.say(_closing_lines(job, metrics, exit_code))
     finally:
+        gc.unfreeze()
         for reporter in job.reporters:
             reporter.close()
         job.strategy.close()

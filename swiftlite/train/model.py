@@ -44,7 +44,7 @@ def load_trainable(
     fit_embedding(base, len(inputs.tokenizer))
     if config.quant.quant_method == "bnb":
         stored = to_nf4(base, find_layers(base) or (), device)
-        notes.append(f"nf4: {stored / 1e9:.2f} billion frozen weights of the layers in 4 bits (bitsandbytes)")
+        notes.append(f"nf4: {stored / 1e6:,.1f} million frozen weights of the layers in 4 bits (bitsandbytes)")
     if source.adapter is None:
         _note_untouched(base, config, inputs, notes)
         model = tuner.apply(base, inputs.new_tokens)

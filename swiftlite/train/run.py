@@ -12,8 +12,8 @@ from swiftlite.speed.linears import speed_up_linears
 from swiftlite.speed.loss import choose_loss
 from swiftlite.train.batches import fixed_shape
 from swiftlite.train.config import TrainConfig
-from swiftlite.train.decide import decide, decide_attention, make_repeatable
-from swiftlite.train.fit import fit_checkpointing, within_memory
+from swiftlite.train.decide import decide, decide_attention, decide_compile, make_repeatable
+from swiftlite.train.fit import fit_checkpointing, longest_batch, within_memory
 from swiftlite.train.header import header_lines
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.job import build_job, make_collator, run_job
@@ -46,15 +46,18 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
     strategy = make_strategy(device, config.model.dtype, world)
     with within_memory(config, device):
         model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
-        shape = fixed_shape(config.data, inputs.data, config.optim.batch_size)
-        compiles = partial(compile_layers, model, dynamic=shape is None, trial_shape=shape or (2, 16))
         with strategy.autocast():
             if config.speed.group_linears:
                 method, copies = config.quant.quant_method, config.quant.fp8_copies
                 notes += speed_up_linears(model, quant_method=method, copies=copies)
             loss = choose_loss(model, config.speed.loss_impl, notes)
         rows = make_collator(config, inputs, inputs.data.train, device, config.optim.batch_size)
-        fit_checkpointing(config, loss, rows, strategy, compiles if config.speed.torch_compile else None, notes)
+        compiles = None
+        decide_compile(config, model, notes)
+        if config.speed.torch_compile:
+            dynamic = fixed_shape(config.data, inputs.data, config.optim.batch_size) is None
+            compiles = partial(compile_layers, model, dynamic=dynamic, batch=longest_batch(config, rows))
+        fit_checkpointing(config, loss, rows, strategy, compiles, notes)
     run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
     writer = WeightsWriter(config, model, tuner, inputs)
     job = build_job(config, run, model, loss, tuner, inputs, strategy, writer, checkpoint)

@@ -67,6 +67,7 @@ SPELLINGS = [
     (BASE + "--train_dataset_mix_ds ms-bench alpaca-en#5000", "train_dataset_mix_ds", ["ms-bench", "alpaca-en#5000"]),
     (BASE + "--streaming true --max_steps 5", "streaming", True),
     (BASE + "--learning_rate=5e-5", "learning_rate", 5e-5),
+    (BASE + "--quantization_bit 4", "quant_method", "bnb"),
     (BASE + '--columns {"a":"query"}'.replace('"', '\\"'), "columns", {"a": "query"}),
 ]
 
@@ -85,7 +86,7 @@ def test_a_spelling_becomes_our_setting(line, name, value):
         "--preprocess_num_proc 4",
         "--add_version false",
         "--use_loss_scale false",
-        "--use_liger false",
+        "--use_liger true",
         "--safe_serialization true",
         "--check_model false",
         "--lazy_tokenize true",
@@ -101,7 +102,7 @@ def test_what_asks_for_nothing_here_is_accepted(line):
 @pytest.mark.parametrize(
     ("line", "flag"),
     [
-        ("--quantization_bit 4", "--quantization_bit 4"),
+        ("--quantization_bit 8", "--quantization_bit 8"),
         ("--deepspeed default-zero2", "--deepspeed default-zero2"),
         ("--neftune_alpha 15", "--neftune_alpha 15"),
     ],

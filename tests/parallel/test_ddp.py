@@ -8,13 +8,14 @@ from swiftlite.train.reporting import read_log
 from tests.children import run_sft_in_child, run_sft_in_ranks
 
 
-@pytest.mark.parametrize("sft_type", ["full", "lora"])
-def test_two_ranks_equal_one_process(tiny_model, tiny_data, tmp_path, sft_type):
+@pytest.mark.parametrize(("sft_type", "impl"), [("full", "fused"), ("lora", "plain")])
+def test_two_ranks_equal_one_process(tiny_model, tiny_data, tmp_path, sft_type, impl):
     # 40 rows in steps of 12: the last step leaves one rank a filler.
     common = {
         "model": str(tiny_model),
         "dataset": [str(tiny_data)],
         "sft_type": sft_type,
+        "loss_impl": impl,
         "run_name": "r",
         "max_length": 64,
         "split_dataset_ratio": 0.1,

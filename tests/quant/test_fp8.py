@@ -14,7 +14,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.parallel.launch import World
 from swiftlite.quant import fp8
 from swiftlite.speed.checkpointing import apply_checkpointing
-from swiftlite.speed.fp8_linears import fp8_linears
+from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
 from swiftlite.speed.linears import speed_up_linears
 from swiftlite.train.config import SftConfig
 from swiftlite.train.decide import decide
@@ -128,6 +128,12 @@ def parts(seed: int, apart: float = 1.0, bias: bool = True):
     return x, linears, a.requires_grad_(), b.requires_grad_()
 
 
+def group(stored: fp8.Fp8Rows, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> Fp8Layers:
+    """What `parts` makes, with s = 3."""
+    factors = [3.0, 1.0]
+    return Fp8Layers(stored, [128, 64], bias, [a, None], [b, None], factors, [], [], torch.float32)
+
+
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("apart", [1.0, 2.0**8])
 def test_a_group_has_the_error_of_a_quantised_product_and_adapters_none(apart, copies):
@@ -141,7 +147,7 @@ def test_a_group_has_the_error_of_a_quantised_product_and_adapters_none(apart, c
     x.requires_grad_()
     bias = torch.cat([linear.bias for linear in linears])
     stored = fp8.to_fp8(linears, spare=128, copies=copies)
-    found = fp8_linears(x, stored, [128, 64], bias, [a, None], [b, None], [3.0], dtype=torch.float32)
+    found = fp8_linears(x, group(stored, a, b, bias))
     torch.autograd.backward(found, [g.float() for g in incoming])
     for output, reference in zip(found, exact):
         assert relative(output, reference) < 1.1 * PRODUCT
@@ -165,7 +171,7 @@ def test_spare_columns_start_empty_and_change_no_result():
         behind = fp8.whole_rows(stored.rows)[:, 256:]
         assert not behind.float().any()
         behind.view(torch.int8).fill_(0x7E)  # 448: what an adapter of another step may have left there
-        found = fp8_linears(x, stored, [128, 64], None, [a, None], [b, None], [3.0], dtype=torch.float32)
+        found = fp8_linears(x, group(stored, a, b))
         torch.autograd.backward(found, [torch.ones_like(y) for y in found])
         results.append([*found, x.grad, a.grad, b.grad])
     assert all(torch.equal(one, other) for one, other in zip(*results))
@@ -219,6 +225,21 @@ def test_without_its_adapter_a_model_is_its_base_in_fp8():
         assert relative(wrapped(ids).logits, bare(ids).logits.double()) < 1e-6
 
 
+def test_another_active_adapter_counts_and_the_first_does_not():
+    targets = ["q_proj", "gate_proj", "down_proj"]
+    model = llama(target_modules=targets)
+    model.add_adapter("second", LoraConfig(r=2, target_modules=targets, init_lora_weights=False))
+    model.set_adapter("second")
+    switched = copy.deepcopy(model)
+    speed_up_linears(model, quant_method="fp8")
+    switched.set_adapter("default")
+    speed_up_linears(switched, quant_method="fp8")
+    switched.set_adapter("second")
+    expected, found = gradients(model), gradients(switched)
+    assert found.keys() == expected.keys()
+    assert all(relative(found[name], gradient.double()) < 2e-2 for name, gradient in expected.items())
+
+
 def test_a_frozen_weight_takes_one_byte_and_the_header_counts_them():
     model = llama(target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
     notes = speed_up_linears(model, quant_method="fp8")
@@ -226,8 +247,8 @@ def test_a_frozen_weight_takes_one_byte_and_the_header_counts_them():
     weights = SIZES["num_hidden_layers"] * (2 * h * h + 2 * h * kv + 3 * h * f)
     stored = [p for n, p in model.named_parameters() if n.endswith("base_layer.weight")]
     assert sum(p.nbytes for p in stored) == weights
-    assert f"fp8: {weights / 1e6:.1f} M of {weights / 1e6:.1f} M frozen weights of the layers" in notes[1]
-    assert len(notes) == 2
+    assert f"fp8: {weights / 1e6:.1f} of {weights / 1e6:.1f} million frozen weights of the layers" in notes[1]
+    assert not any("not in fp8" in note for note in notes)
 
 
 def test_layers_that_fp8_does_not_suit_stay_as_they_are_and_are_named():
@@ -235,7 +256,9 @@ def test_layers_that_fp8_does_not_suit_stay_as_they_are_and_are_named():
     plain = copy.deepcopy(model)
     notes = speed_up_linears(model, quant_method="fp8")
     assert (
-        "fp8: 0.0 M of 0.0 M" in notes[1] and "not in fp8" in notes[2] and notes[2].endswith("q_proj (2), up_proj (2)")
+        "fp8: 0.0 of 0.0 million" in notes[1]
+        and "not in fp8" in notes[2]
+        and notes[2].endswith("q_proj (2), up_proj (2)")
     )
     for name, parameter in model.named_parameters():
         if "base_layer" in name:
@@ -342,7 +365,7 @@ def test_a_run_in_fp8_says_so_and_saves_a_plain_adapter(tiny_model, tiny_data, t
     given = {"model": tiny_model, "dataset": tiny_data, "output_dir": tmp_path, "run_name": "r", "max_steps": 3}
     ended = run_sft_in_child(given | {"quant_method": "fp8", "device": "cpu", "batch_size": 2})
     assert ended.code == 0, ended.output
-    assert "frozen weights of the layers (asked for; it changes the numbers a little)" in ended.output
+    assert "frozen weights of the layers (asked for: numbers change a little)" in ended.output
     assert (tmp_path / "tiny-llama" / "r" / "final" / "adapter_model.safetensors").is_file()
 
 

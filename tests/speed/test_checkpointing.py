@@ -9,7 +9,7 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from swiftlite.config.errors import UserError
 from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.speed.compile import compile_layers
-from tests.speed.test_compile import make, step
+from tests.speed.test_compile import batch_of, make, step
 
 LAYERS = 2
 calls: list[str] = []
@@ -117,7 +117,7 @@ def test_compiled_the_modes_keep_less_and_less(traced):
     for mode in ("off", "selective", "full"):
         model = make("llama")
         apply_checkpointing(model, mode)
-        compile_layers(model, dynamic=False, trial_shape=(2, 64))
+        compile_layers(model, dynamic=False, batch=batch_of(2, 64))
         numbers[mode] = saved_bytes(model)
     assert numbers["full"] < numbers["selective"] < numbers["off"]
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -9,8 +10,9 @@ from torch import nn
 from torch._dynamo.utils import counters
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from swiftlite.data.collate import Batch, Layout, collate, collate_bins
 from swiftlite.speed.compile import compile_layers, find_layers
-from swiftlite.speed.loss import choose_loss
+from swiftlite.speed.loss import LossModule, choose_loss, loss_inputs
 
 VOCABULARY = 128
 
@@ -48,6 +50,11 @@ def step(model: nn.Module, rows: int, tokens: int, masked: bool = False) -> tupl
     loss = logits.float().square().mean()
     loss.backward()
     return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def batch_of(rows: int, tokens: int) -> Batch:
+    row = (np.zeros(tokens, np.int32), np.ones(tokens, np.float16))
+    return collate([row] * rows, Layout(0, rows, tokens))
 
 
 def graphs() -> int:
@@ -126,7 +133,7 @@ def test_a_mask_is_one_more_graph_and_a_small_limit_is_raised(traced):
 
 def test_fixed_shapes_are_compiled_once_when_the_trial_has_them(traced):
     model = make("llama")
-    compile_layers(model, dynamic=False, trial_shape=(2, 24))
+    compile_layers(model, dynamic=False, batch=batch_of(2, 24))
     step(model, 2, 24)
     assert graphs() == 1
 
@@ -153,6 +160,28 @@ def test_the_probe_of_the_fused_loss_adds_no_graphs(traced):
     compile_layers(model, dynamic=False)
     assert choose_loss(model, "fused", []).finish is not None
     assert graphs() == 1
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_bins_through_graphs_and_fused_loss_are_as_without_and_need_one_set_of_graphs(traced, lora):
+    """As a run has them: borders, and another number of trained positions in each batch."""
+    layout = Layout(pad_token_id=0, rows=1, length=48, most_documents=4)
+    ids, weights = np.arange(48, dtype=np.int32), np.arange(48) % 7 > 3
+    model, reference = make("llama", lora), make("llama", lora)
+    for one in (model, reference):
+        one.set_attn_implementation("swiftlite")
+    compile_layers(model, dynamic=False, trial_shape=(1, 48))
+    module, plain, made = choose_loss(model, "fused", []), LossModule(reference), []
+    for lengths in ((48,), (20, 27), (5, 30, 2, 3)):
+        batch = collate_bins([[(ids[:n], weights[:n]) for n in lengths]], layout)
+        losses = [each(**loss_inputs(batch)) for each in (module, plain)]
+        assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+        weighed = [[p for p in each.parameters() if p.requires_grad] for each in (module, plain)]
+        for found, expected in zip(*map(torch.autograd.grad, losses, weighed), strict=True):
+            assert (found - expected).norm() <= 1e-5 * expected.norm() + 1e-7
+        made.append(graphs())
+    # The first bin is one row, which needs no borders.
+    assert made[2] == made[1]
 
 
 def check_falls_back(model: nn.Module, reason: str) -> None:

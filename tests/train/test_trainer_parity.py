@@ -101,11 +101,12 @@ def test_twenty_steps_equal_transformers_trainer(tiny_model, tiny_data, tmp_path
     "spread",
     [
         {"batch_size": 1, "gradient_accumulation_steps": 8},
+        {"batch_size": 1, "gradient_accumulation_steps": 8, "loss_impl": "fused"},
         {"batch_size": 8, "gradient_accumulation_steps": 1, "padding_free": True},
         {"batch_size": 2, "gradient_accumulation_steps": 4, "gradient_checkpointing": False},
         {"batch_size": 8, "gradient_accumulation_steps": 1, "attn_impl": "eager"},
     ],
-    ids=["1 x 8", "padding-free", "2 x 4, no checkpointing", "eager attention"],
+    ids=["1 x 8", "1 x 8, fused loss", "padding-free", "2 x 4, no checkpointing", "eager attention"],
 )
 def test_the_same_rows_a_step_give_the_same_losses_however_they_are_spread(tiny_model, tiny_data, tmp_path, spread):
     plain = run(tiny_model, tiny_data, tmp_path / "a", batch_size=8, gradient_accumulation_steps=1, max_steps=8)

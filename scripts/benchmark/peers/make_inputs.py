@@ -58,10 +58,13 @@ SHAPES = {
 }
 
 
-def make_inputs(folder: Path, name: str, device: str) -> Path:
-    """The folder with the inputs of this shape; made only where it is not there yet, whole."""
+def make_inputs(folder: Path, name: str, device: str, *, weights: bool = True) -> Path:
+    """The folder with the inputs of this shape; made only where it is not there yet, whole.
+
+    Without `weights` the checkpoint is a config alone, which is enough for swiftlite's `--weights dummy`.
+    """
     done = folder / "inputs.json"
-    about = {"shape": name, "seed": SEED} | dataclasses.asdict(SHAPES[name])
+    about = {"shape": name, "seed": SEED, "weights": weights} | dataclasses.asdict(SHAPES[name])
     if done.is_file() and json.loads(done.read_text()) == json.loads(json.dumps(about)):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +73,10 @@ def make_inputs(folder: Path, name: str, device: str) -> Path:
     tokenizer.save_pretrained(folder)
     for case, rows in _cases(SHAPES[name], words, tokenizer).items():
         (folder / f"{case}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    _save_model(folder, SHAPES[name], tokenizer, device)
+    config = _config(SHAPES[name], tokenizer)
+    config.save_pretrained(folder)
+    if weights:
+        _save_model(folder, config, device)
     done.write_text(json.dumps(about))
     return folder
 
@@ -124,8 +130,8 @@ def _row(question: list[str], answer: list[str]) -> list[dict[str, str]]:
     return [{"role": "user", "content": "".join(question)}, {"role": "assistant", "content": "".join(answer)}]
 
 
-def _save_model(folder: Path, shape: Shape, tokenizer: PreTrainedTokenizerFast, device: str) -> None:
-    config = Qwen2Config(
+def _config(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> Qwen2Config:
+    return Qwen2Config(
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -138,7 +144,12 @@ def _save_model(folder: Path, shape: Shape, tokenizer: PreTrainedTokenizerFast, 
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        architectures=["Qwen2ForCausalLM"],
+        dtype="bfloat16",
     )
+
+
+def _save_model(folder: Path, config: Qwen2Config, device: str) -> None:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     torch.manual_seed(SEED)

@@ -1,7 +1,7 @@
 """Runs swiftlite and the tools that a user would pick instead on the same model and rows, and prints one table.
 
     python scripts/benchmark/peers/run.py --out DIR [--only ours,trl] [--cases fixed,varlen,long] [--shape qwen-7b|tiny]
-        [--device cuda|cpu] [--site trl=FOLDER]
+        [--device cuda|cpu] [--site trl=FOLDER] [--row NAME]
 
 Each setting runs in a process of its own. A tool is taken from the Python that runs this, or from a folder named by
 --site (`pip install --target FOLDER trl`), since these tools want versions that do not go together. One that is not
@@ -40,7 +40,7 @@ _FIND = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[
 def main() -> None:
     args = _arguments()
     out = args.out.resolve()
-    inputs = make_inputs(out / "inputs", args.shape, args.device)
+    inputs = make_inputs(out / "inputs", args.shape, args.device, weights=args.only != ["ours"])
     settings = yaml.safe_load((HERE / "settings.yaml").read_text(encoding="utf-8"))[args.shape]
     results, missing = [], []
     for tool in args.only:
@@ -52,6 +52,8 @@ def main() -> None:
             continue
         for case in args.cases:
             for setting, options in settings[tool][case].items():
+                if args.rows and setting not in args.rows:
+                    continue
                 job = {
                     "model": str(inputs),
                     "data": str(inputs / f"{case}.jsonl"),
@@ -75,6 +77,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of inputs, logs and results")
     parser.add_argument("--only", type=_names(tuple(TOOLS)), default=list(TOOLS), help="tools, separated by commas")
     parser.add_argument("--cases", type=_names(CASES), default=list(CASES), help="cases, separated by commas")
+    parser.add_argument(
+        "--row", action="append", default=[], dest="rows", metavar="NAME", help="only the rows of these names"
+    )
     parser.add_argument("--shape", choices=SHAPES, default="qwen-7b")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--steps", type=int, default=16, help="optimizer steps of a row, the first 6 not timed")
