@@ -58,21 +58,29 @@ def _keeps_attention(_: Any, operator: Any, *args: Any, **kwargs: Any) -> Checkp
     return CheckpointPolicy.MUST_SAVE if is_attention else CheckpointPolicy.PREFER_RECOMPUTE
 
 
+def _keeps_nothing(*_: Any, **__: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.PREFER_RECOMPUTE
+
+
 _ATTENTION_KEPT = functools.partial(create_selective_checkpoint_contexts, _keeps_attention)
+_NOTHING_KEPT = functools.partial(create_selective_checkpoint_contexts, _keeps_nothing)
 
 
 def _full(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    forward = functools.partial(type(layer).forward, layer)
-    if not (layer.training and torch.is_grad_enabled()):
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    # Without a policy, graphs of torch 2.11 keep what autograd functions inside save: 37 GiB instead of 14.
+    more = {"context_fn": _NOTHING_KEPT} if torch.compiler.is_compiling() else {}
+    return _checkpointed(layer, args, kwargs, more)
 
 
 def _selective(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return _checkpointed(layer, args, kwargs, {"context_fn": _ATTENTION_KEPT})
+
+
+def _checkpointed(layer: nn.Module, args: tuple, kwargs: dict[str, Any], more: dict[str, Any]) -> Any:
     forward = functools.partial(type(layer).forward, layer)
     if not (layer.training and torch.is_grad_enabled()):
         return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, context_fn=_ATTENTION_KEPT, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **more, **kwargs)
 
 
 _FORWARDS: dict[str, Callable[..., Any]] = {"full": _full, "selective": _selective}

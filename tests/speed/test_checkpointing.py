@@ -9,6 +9,7 @@ from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 from swiftlite.config.errors import UserError
 from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.speed.compile import compile_layers
+from swiftlite.speed.linears import speed_up_linears
 from tests.speed.test_compile import batch_of, make, step
 
 LAYERS = 2
@@ -138,3 +139,32 @@ def test_dropout_is_drawn_the_same_again():
 def test_a_model_without_layers_is_refused():
     with pytest.raises(UserError, match=r"--gradient_checkpointing full: Linear has no list of decoder layers"):
         apply_checkpointing(torch.nn.Linear(2, 2), "full")
+
+
+@pytest.mark.parametrize("mode", ["full", "selective"])
+def test_graphs_of_fp8_layers_keep_only_what_the_mode_says(monkeypatch, mode):
+    """Functions with saved tensors of their own, as the fp8 groups are, are computed again too."""
+    torch._dynamo.reset()
+    # The partition that machine code gets, without making it.
+    backend = "aot_eager_decomp_partition"
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    model, tokens = make("llama", lora=True), 64
+    speed_up_linears(model, quant_method="fp8")
+    apply_checkpointing(model, mode)
+    compile_layers(model, dynamic=True, batch=batch_of(2, tokens))
+    frozen = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in frozen and tensor.dim() > 1 and tensor.numel() >= 2 * tokens * 8:
+            kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    decoder = model.get_base_model().model
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        decoder(input_ids=torch.zeros(2, tokens, dtype=torch.int64), use_cache=False)
+    hidden = 2 * tokens * decoder.config.hidden_size
+    # The layers' inputs and the norm's behind them; in selective also what attention returned.
+    expected = (LAYERS + 1) + (LAYERS if mode == "selective" else 0)
+    assert sum(kept.values()) <= (expected + 1) * hidden
+    torch._dynamo.reset()
