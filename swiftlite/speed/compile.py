@@ -22,10 +22,10 @@ def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = Non
     """Compiles the decoder layers in place (`nn.Module.compile`: parameter names do not change).
 
     Layers of one kind share their graphs, since weights are inputs of a graph. Training makes one; with PEFT two
-    (nothing before the first layer needs gradients, everything after it does), with PEFT and checkpointing one
-    again; batches of one row, batches with a mask and evaluation add one or two each. A trial forward and backward
-    pass shows whether this machine can compile the model at all; if not, the layers stay as they were, with a
-    warning. It changes no gradient, mode or random state. To be called in the autocast of the training.
+    (nothing before the first layer needs gradients, everything after it does); batches of one row, batches with a
+    mask and evaluation add one or two each. A trial forward and backward pass shows whether this machine can compile
+    the model at all; if not, the layers stay as they were, with a warning. It changes no gradient, mode or random
+    state. To be called in the autocast of the training.
 
     Args:
         model: a transformers causal LM, bare or in PEFT.
