@@ -2,13 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from swiftlite.data.collate import Batch
 from swiftlite.speed.varlen import forward_inputs
 
 # Variants of one layer: with or without gradients into it, a mask, training, a first batch of one row, two kinds of
@@ -18,7 +17,7 @@ _RECOMPILE_LIMIT = 64
 _SMALL = (2, 16)
 
 
-def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = None) -> str:
+def compile_layers(model: nn.Module, *, dynamic: bool, trial: Callable[[], Tensor] | None = None) -> str:
     """Compiles the decoder layers in place (`nn.Module.compile`: parameter names do not change).
 
     Layers of one kind share their graphs, since weights are inputs of a graph. Training makes one; with PEFT two
@@ -30,7 +29,8 @@ def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = Non
     Args:
         model: a transformers causal LM, bare or in PEFT.
         dynamic: graphs for all numbers of rows and tokens; else each new shape is compiled anew.
-        batch: for the trial, one like those to come, or it is compiled in vain; none: a small one.
+        trial: computes the loss of a batch like those to come, in the way of training (a keyword argument more or less
+            in a layer's call is another graph); None: a small batch through the model.
 
     Returns:
         What the header should say of it.
@@ -45,7 +45,7 @@ def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = Non
     for layer in layers:
         layer.compile(dynamic=dynamic)
     started = time.perf_counter()
-    reason = _failure(model, layers, batch)
+    reason = _failure(model, layers, trial or partial(_small_batch, model))
     took = time.perf_counter() - started
     names = " and ".join(sorted({type(layer).__name__ for layer in layers}))
     if reason is None:
@@ -67,18 +67,18 @@ def _size(parameters: Iterable[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _failure(model: nn.Module, layers: nn.ModuleList, batch: Batch | None) -> str | None:
-    """Runs a batch forward and backward; why that failed, or None."""
+def _failure(model: nn.Module, layers: nn.ModuleList, trial: Callable[[], Tensor]) -> str | None:
+    """Runs the trial forward and backward; why that failed, or None."""
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     trained = next((p for p in layers.parameters() if p.requires_grad), None)
     model.train()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            logits = model(**_trial_inputs(model, batch, device), use_cache=False, logits_to_keep=1).logits
+            loss = trial()
             if trained is not None:
                 # Of one weight: the graph computes them all, and neither `.grad` nor hooks on it are touched.
-                torch.autograd.grad(logits.float().sum(), trained, allow_unused=True)
+                torch.autograd.grad(loss, trained, allow_unused=True)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -91,8 +91,6 @@ def _failure(model: nn.Module, layers: nn.ModuleList, batch: Batch | None) -> st
     return None
 
 
-def _trial_inputs(model: nn.Module, batch: Batch | None, device: torch.device) -> dict[str, Any]:
-    if batch is None:
-        return forward_inputs(model, torch.zeros(_SMALL, dtype=torch.int64, device=device))
-    b = batch.to(device)
-    return forward_inputs(model, b.input_ids, b.attention_mask, b.position_ids, b.cu_seqlens, b.max_seqlen)
+def _small_batch(model: nn.Module) -> Tensor:
+    ids = torch.zeros(_SMALL, dtype=torch.int64, device=next(model.parameters()).device)
+    return model(**forward_inputs(model, ids), use_cache=False, logits_to_keep=1).logits.float().sum()
