@@ -58,7 +58,7 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         element = get_args(self.bare_type)[0] if self.is_list else self.bare_type
-        return get_args(element) if get_origin(element) is Literal else ()
+        return tuple(map(str, get_args(element))) if get_origin(element) is Literal else ()
 
     def describe_type(self) -> str:
         """What a user may write, for help and error sentences: `a whole number`, `one of a, b`."""

@@ -1,6 +1,7 @@
 """Frozen linear layers in fp8 (e4m3): one scale a row, and products with row-wise scaled activations."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,6 +113,30 @@ def to_fp8(linears: Sequence[nn.Linear], *, spare: int = 0, copies: int = 1) -> 
         turned = torch.zeros(columns, n + spare, dtype=torch.int8, device=scale.device).view(E4M3)[:, :n]
         turned.view(torch.int8).copy_(rows.view(torch.int8).t())
     return Fp8Rows(rows, scale, back_scale, turned)
+
+
+def describe_fp8(layers: Iterable[nn.Module], stored: int) -> list[str]:
+    """What the header should say once `stored` weights of the decoder layers are in fp8, and which layers are not."""
+    left, frozen = Counter[str](), 0
+    for layer in layers:
+        frozen += sum(
+            p.numel() for n, p in layer.named_parameters() if p.dim() > 1 and not p.requires_grad and "lora_" not in n
+        )
+        for name, module in layer.named_modules():
+            plain = isinstance(module, nn.Linear) and not isinstance(module, Fp8Linear)
+            if plain and "lora_" not in name and not module.weight.requires_grad:
+                left[name.removesuffix(".base_layer").rsplit(".", 1)[-1]] += 1
+    notes = [
+        f"fp8: {stored / 1e6:,.1f} of {frozen / 1e6:,.1f} million frozen weights of the layers (asked for: numbers "
+        "change a little)"
+    ]
+    if left:
+        names = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
+        notes.append(
+            "not in fp8, being no multiples of 16, partly trained, or under another adapter than plain LoRA (DoRA): "
+            + names
+        )
+    return notes
 
 
 def whole_rows(view: Tensor) -> Tensor:

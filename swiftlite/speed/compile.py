@@ -2,12 +2,12 @@
 
 import time
 import warnings
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from swiftlite.data.collate import Batch
 from swiftlite.models.layers import find_layers
 from swiftlite.models.modes import in_mode
 from swiftlite.speed.varlen import forward_inputs
@@ -19,19 +19,20 @@ _RECOMPILE_LIMIT = 64
 _SMALL = (2, 16)
 
 
-def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = None) -> str:
+def compile_layers(model: nn.Module, *, dynamic: bool, trial: Callable[[], Tensor] | None = None) -> str:
     """Compiles the decoder layers in place (`nn.Module.compile`: parameter names do not change).
 
     Layers of one kind share their graphs, since weights are inputs of a graph. Training makes one; with PEFT two
-    (nothing before the first layer needs gradients, everything after it does), with PEFT and checkpointing one
-    again; batches of one row, batches with a mask and evaluation add one or two each. A trial forward and backward
-    pass shows whether this machine can compile the model at all; if not, the layers stay as they were, with a
-    warning. It changes no gradient, mode or random state. To be called in the autocast of the training.
+    (nothing before the first layer needs gradients, everything after it does); batches of one row, batches with a
+    mask and evaluation add one or two each. A trial forward and backward pass shows whether this machine can compile
+    the model at all; if not, the layers stay as they were, with a warning. It changes no gradient, mode or random
+    state. To be called in the autocast of the training.
 
     Args:
         model: a transformers causal LM, bare or in PEFT.
         dynamic: graphs for all numbers of rows and tokens; else each new shape is compiled anew.
-        batch: for the trial, one like those to come, or it is compiled in vain; none: a small one.
+        trial: computes the loss of a batch like those to come, in the way of training (a keyword argument more or less
+            in a layer's call is another graph); None: a small batch through the model.
 
     Returns:
         What the header should say of it.
@@ -46,7 +47,7 @@ def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = Non
     for layer in layers:
         layer.compile(dynamic=dynamic)
     started = time.perf_counter()
-    reason = _failure(model, layers, batch)
+    reason = _failure(model, layers, trial or partial(_small_batch, model))
     took = time.perf_counter() - started
     names = " and ".join(sorted({type(layer).__name__ for layer in layers}))
     if reason is None:
@@ -58,16 +59,16 @@ def compile_layers(model: nn.Module, *, dynamic: bool, batch: Batch | None = Non
     return f"layers: not compiled ({reason})"
 
 
-def _failure(model: nn.Module, layers: nn.ModuleList, batch: Batch | None) -> str | None:
-    """Runs a batch forward and backward; why that failed, or None."""
+def _failure(model: nn.Module, layers: nn.ModuleList, trial: Callable[[], Tensor]) -> str | None:
+    """Runs the trial forward and backward; why that failed, or None."""
     device = next(model.parameters()).device
     trained = next((p for p in layers.parameters() if p.requires_grad), None)
     try:
         with in_mode(model, training=True), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            logits = model(**_trial_inputs(model, batch, device), use_cache=False, logits_to_keep=1).logits
+            loss = trial()
             if trained is not None:
                 # Of one weight: the graph computes them all, and neither `.grad` nor hooks on it are touched.
-                torch.autograd.grad(logits.float().sum(), trained, allow_unused=True)
+                torch.autograd.grad(loss, trained, allow_unused=True)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -77,8 +78,6 @@ def _failure(model: nn.Module, layers: nn.ModuleList, batch: Batch | None) -> st
     return None
 
 
-def _trial_inputs(model: nn.Module, batch: Batch | None, device: torch.device) -> dict[str, Any]:
-    if batch is None:
-        return forward_inputs(model, torch.zeros(_SMALL, dtype=torch.int64, device=device))
-    b = batch.to(device)
-    return forward_inputs(model, b.input_ids, b.attention_mask, b.position_ids, b.cu_seqlens, b.max_seqlen)
+def _small_batch(model: nn.Module) -> Tensor:
+    ids = torch.zeros(_SMALL, dtype=torch.int64, device=next(model.parameters()).device)
+    return model(**forward_inputs(model, ids), use_cache=False, logits_to_keep=1).logits.float().sum()

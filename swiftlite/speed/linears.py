@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from swiftlite.config.errors import UserError
 from swiftlite.models.layers import find_layers
 from swiftlite.models.modes import in_mode
-from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, fits_fp8, spare_columns, to_fp8
+from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, describe_fp8, fits_fp8, spare_columns, to_fp8
 from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
 from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
 from swiftlite.speed.frozen_linears import frozen_linears
@@ -120,15 +120,20 @@ class FastFp8Linear(Fp8Linear):
 
 
 class FastLoraLinear(LoraLinear):
-    """PEFT's LoRA layer, computed by its group: the same parameters, names, files and methods."""
+    """PEFT's LoRA layer, computed by its group: the same parameters, names, files and methods.
+
+    Attributes:
+        adapter: the one that was active when the group was made; with another, or several, PEFT computes.
+    """
 
     group: Group
     place: int
+    adapter: str
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.disable_adapters or self.merged or args or kwargs or len(self.active_adapters) != 1:
+        if self.disable_adapters or self.merged or args or kwargs or list(self.active_adapters) != [self.adapter]:
             return super().forward(x, *args, **kwargs)
-        dropout = self.lora_dropout[self.active_adapters[0]]
+        dropout = self.lora_dropout[self.adapter]
         if self.training and not isinstance(dropout, nn.Identity):
             return self._with_dropout(x, dropout)
         return self.group.output(self.place, x)
@@ -149,7 +154,7 @@ def base_of(member: nn.Module) -> Any:
 def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
     if not isinstance(member, LoraLinear):
         return None, None, 1.0
-    name = member.active_adapters[0]
+    name = member.adapter if isinstance(member, FastLoraLinear) else member.active_adapters[0]
     return member.lora_A[name].weight, member.lora_B[name].weight, member.scaling[name]
 
 
@@ -192,9 +197,7 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         _keep_copies(model, groups)
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
     if stored:
-        notes.append(
-            f"fp8: {stored / 1e6:,.1f} million frozen weights of the layers (asked for: numbers change a little)"
-        )
+        notes += describe_fp8(layers or (), stored)
     if mlps:
         notes.append(f"MLPs: {len(mlps)} gated ones, each computed as one operator between its fp8 products")
     return notes
@@ -218,6 +221,8 @@ def _join(member: Any, group: Group, place: int) -> None:
     # As FSDP2 and parametrizations do it: a subclass with another forward, everything else as it was.
     if isinstance(member, LoraLinear):
         member.__class__ = FastLoraLinear
+        assert isinstance(member, FastLoraLinear)
+        member.adapter = member.active_adapters[0]
         base = base_of(member)
         if isinstance(base, Fp8Linear):
             # For when the adapter is disabled, or reads its input through a dropout.

@@ -5,11 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
+from swiftlite.data.collate import Batch
 from swiftlite.parallel.launch import World, read_world
 from swiftlite.parallel.strategy import make_strategy
 from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.linears import speed_up_linears
-from swiftlite.speed.loss import choose_loss
+from swiftlite.speed.loss import LossModule, choose_loss, loss_inputs
 from swiftlite.train.batches import fixed_shape
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.decide import decide, decide_attention, decide_compile, make_repeatable
@@ -56,7 +59,8 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
         decide_compile(config, model, notes)
         if config.speed.torch_compile:
             dynamic = fixed_shape(config.data, inputs.data, config.optim.batch_size) is None
-            compiles = partial(compile_layers, model, dynamic=dynamic, batch=longest_batch(config, rows))
+            trial = partial(_loss_of_longest_batch, loss, longest_batch(config, rows), device)
+            compiles = partial(compile_layers, model, dynamic=dynamic, trial=trial)
         fit_checkpointing(config, loss, rows, strategy, compiles, notes)
     run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
     writer = WeightsWriter(config, model, tuner, inputs)
@@ -64,3 +68,7 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
     job.say(header_lines(config, notes, model, inputs, world.size))
     job.say([f"run folder {run.path}" + (f", going on after step {job.state.step}" if checkpoint else "")])
     return run_job(job)
+
+
+def _loss_of_longest_batch(loss: LossModule, batch: Batch, device: torch.device) -> torch.Tensor:
+    return loss(**loss_inputs(batch.to(device)))

@@ -20,6 +20,12 @@ def test_no_arguments_shows_the_commands_and_fails(capsys):
     assert code == 2 and "sft" in out
 
 
+@pytest.mark.parametrize("command", ["sft", "pt", "infer", "eval", "check", "doctor"])
+def test_every_command_shows_all_its_flags(capsys, command):
+    assert main([command, "--help_all"]) == 0
+    assert "--seed" in capsys.readouterr().out
+
+
 def test_an_unknown_command_names_the_closest(capsys):
     code, _, err = run(capsys, "stf")
     assert code == 2 and "did you mean sft?" in err and err.count("\n") == 1

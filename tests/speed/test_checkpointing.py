@@ -10,7 +10,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.linears import speed_up_linears
-from tests.speed.test_compile import batch_of, make, step
+from tests.speed.test_compile import make, step, trial_of
 
 LAYERS = 2
 calls: list[str] = []
@@ -118,7 +118,7 @@ def test_compiled_the_modes_keep_less_and_less(traced):
     for mode in ("off", "selective", "full"):
         model = make("llama")
         apply_checkpointing(model, mode)
-        compile_layers(model, dynamic=False, batch=batch_of(2, 64))
+        compile_layers(model, dynamic=False, trial=trial_of(model, 2, 64))
         numbers[mode] = saved_bytes(model)
     assert numbers["full"] < numbers["selective"] < numbers["off"]
 
@@ -151,7 +151,7 @@ def test_graphs_of_fp8_layers_keep_only_what_the_mode_says(monkeypatch, mode):
     model, tokens = make("llama", lora=True), 64
     speed_up_linears(model, quant_method="fp8")
     apply_checkpointing(model, mode)
-    compile_layers(model, dynamic=True, batch=batch_of(2, tokens))
+    compile_layers(model, dynamic=True, trial=trial_of(model, 2, tokens))
     frozen = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 

@@ -1,6 +1,7 @@
 """Compiled layers compute what uncompiled ones do, share their graphs, and give up cleanly where nothing compiles."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from swiftlite.data.collate import Batch, Layout, collate, collate_bins
+from swiftlite.data.collate import Batch, Layout, collate_bins
 from swiftlite.models.layers import find_layers
 from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.loss import LossModule, choose_loss, loss_inputs
@@ -53,9 +54,10 @@ def step(model: nn.Module, rows: int, tokens: int, masked: bool = False) -> tupl
     return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def batch_of(rows: int, tokens: int) -> Batch:
-    row = (np.zeros(tokens, np.int32), np.ones(tokens, np.float16))
-    return collate([row] * rows, Layout(0, rows, tokens))
+def trial_of(model: nn.Module, rows: int, tokens: int) -> Callable[[], torch.Tensor]:
+    """Of that shape, through the model as `step` calls it."""
+    ids = torch.zeros(rows, tokens, dtype=torch.int64, device=next(model.parameters()).device)
+    return lambda: model(input_ids=ids, use_cache=False).logits.float().sum()
 
 
 def graphs() -> int:
@@ -134,7 +136,7 @@ def test_a_mask_is_one_more_graph_and_a_small_limit_is_raised(traced):
 
 def test_fixed_shapes_are_compiled_once_when_the_trial_has_them(traced):
     model = make("llama")
-    compile_layers(model, dynamic=False, batch=batch_of(2, 24))
+    compile_layers(model, dynamic=False, trial=trial_of(model, 2, 24))
     step(model, 2, 24)
     assert graphs() == 1
 
@@ -171,18 +173,23 @@ def test_bins_through_graphs_and_fused_loss_are_as_without_and_need_one_set_of_g
     model, reference = make("llama", lora), make("llama", lora)
     for one in (model, reference):
         one.set_attn_implementation("swiftlite")
-    compile_layers(model, dynamic=False, trial_shape=(1, 48))
-    module, plain, made = choose_loss(model, "fused", []), LossModule(reference), []
-    for lengths in ((48,), (20, 27), (5, 30, 2, 3)):
-        batch = collate_bins([[(ids[:n], weights[:n]) for n in lengths]], layout)
+
+    def bins(*lengths: int) -> Batch:
+        return collate_bins([[(ids[:n], weights[:n]) for n in lengths]], layout)
+
+    module, plain = choose_loss(model, "fused", []), LossModule(reference)
+    compile_layers(model, dynamic=False, trial=lambda: module(**loss_inputs(bins(9, 38))))
+    made = [graphs()]
+    for lengths in ((20, 27), (5, 30, 2, 3), (48,)):
+        batch = bins(*lengths)
         losses = [each(**loss_inputs(batch)) for each in (module, plain)]
         assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
         weighed = [[p for p in each.parameters() if p.requires_grad] for each in (module, plain)]
         for found, expected in zip(*map(torch.autograd.grad, losses, weighed), strict=True):
             assert (found - expected).norm() <= 1e-5 * expected.norm() + 1e-7
         made.append(graphs())
-    # The first bin is one row, which needs no borders.
-    assert made[2] == made[1]
+    # The trial made those with borders; the last bin is one row, which needs none.
+    assert made[0] == made[1] == made[2]
 
 
 def check_falls_back(model: nn.Module, reason: str) -> None:

@@ -11,7 +11,7 @@ from swiftlite.speed import offload
 from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.offload import offload_activations
-from tests.speed.test_compile import batch_of, make, step
+from tests.speed.test_compile import make, step, trial_of
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_on_cuda_gradients_stay_and_memory_falls(mode, compiled):
         if away:
             offload_activations(model)
         if compiled:
-            compile_layers(model, dynamic=False, batch=batch_of(4, 8192))
+            compile_layers(model, dynamic=False, trial=trial_of(model, 4, 8192))
         ids = torch.arange(4 * 8192, device="cuda").view(4, 8192) % 512
         for _ in range(2):
             model.zero_grad(set_to_none=True)
