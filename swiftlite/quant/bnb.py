@@ -20,7 +20,7 @@ def to_nf4(model: PreTrainedModel, layers: Iterable[nn.Module], device: torch.de
     try:
         from bitsandbytes.nn import Linear4bit
     except ImportError as error:
-        raise UserError(f"--quant_method bnb needs bitsandbytes: `pip install 'swiftlite[quant]'` ({error})") from error
+        raise UserError(f"--quant_method bnb needs bitsandbytes: pip install bitsandbytes ({error})") from error
     stored = 0
     for layer in layers:
         for name, linear in list(layer.named_modules()):
