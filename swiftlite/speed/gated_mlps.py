@@ -129,6 +129,6 @@ def _is_plain(member: Any) -> bool:
         return False
     if not isinstance(member, LoraLinear):
         return True
-    if member.disable_adapters or member.merged or len(member.active_adapters) != 1:
+    if not member.is_plain():
         return False
-    return not member.training or isinstance(member.lora_dropout[member.active_adapters[0]], nn.Identity)
+    return not member.training or isinstance(member.lora_dropout[member.adapter], nn.Identity)

@@ -52,22 +52,25 @@ class Group:
         """The outputs of all members."""
         if self.stored is not None:
             return fp8_linears(x, self.fp8_layers())
-        a, b, factors = self._adapters()
+        a, b, factors, copies, _ = self._adapters()
         bases = [base_of(member) for member in self.members]
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.dtype
+        dtype = _autocast_dtype(x.device.type) or self.dtype
         weights, biases = [base.weight for base in bases], [base.bias for base in bases]
-        return frozen_linears(x, weights, biases, a, b, factors, copies=self.copies, dtype=dtype)
+        return frozen_linears(x, weights, biases, a, b, factors, copies=copies, dtype=dtype)
 
     def fp8_layers(self) -> Fp8Layers:
         """The members and their adapters, once they are stored in fp8."""
         assert self.stored is not None
-        a, b, factors = self._adapters()
-        return Fp8Layers(self.stored, self.sizes, self.bias, a, b, factors, self.copies, self.riders, self.dtype)
+        a, b, factors, copies, riders = self._adapters()
+        return Fp8Layers(self.stored, self.sizes, self.bias, a, b, factors, copies, riders, self.dtype)
 
     def _adapters(self) -> Any:
-        """a, b and s of each member."""
-        return map(list, zip(*(_adapter(member) for member in self.members)))
+        """a, b and s of each member; their copies and riders."""
+        a, b, factors = map(list, zip(*(_adapter(member) for member in self.members)))
+        # The copies are of all adapters that were there at first; one may have been deleted since.
+        if len(self.copies) == 1 + sum(one is not None for one in a):
+            return a, b, factors, self.copies, self.riders
+        return a, b, factors, [], []
 
     def store_in_fp8(self, copies: int) -> int:
         """Stores the members' weights in fp8; returns how many they are."""
@@ -119,15 +122,24 @@ class FastFp8Linear(Fp8Linear):
 
 
 class FastLoraLinear(LoraLinear):
-    """PEFT's LoRA layer, computed by its group: the same parameters, names, files and methods."""
+    """PEFT's LoRA layer, computed by its group: the same parameters, names, files and methods.
+
+    Attributes:
+        adapter: the name of the one adapter that the group computes. With another one active, the layer is PEFT's.
+    """
 
     group: Group
     place: int
+    adapter: str
+
+    def is_plain(self) -> bool:
+        """Whether the layer has to give what its group computes."""
+        return not self.disable_adapters and not self.merged and self.active_adapters == [self.adapter]
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.disable_adapters or self.merged or args or kwargs or len(self.active_adapters) != 1:
+        if args or kwargs or not self.is_plain():
             return super().forward(x, *args, **kwargs)
-        dropout = self.lora_dropout[self.active_adapters[0]]
+        dropout = self.lora_dropout[self.adapter]
         if self.training and not isinstance(dropout, nn.Identity):
             return self._with_dropout(x, dropout)
         return self.group.output(self.place, x)
@@ -146,9 +158,10 @@ def base_of(member: nn.Module) -> Any:
 
 
 def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
-    if not isinstance(member, LoraLinear):
+    """a, b and s, of the adapter that its group was made for."""
+    name = member.adapter if isinstance(member, FastLoraLinear) else getattr(member, "active_adapters", [None])[0]
+    if not isinstance(member, LoraLinear) or name not in member.lora_A:
         return None, None, 1.0
-    name = member.active_adapters[0]
     return member.lora_A[name].weight, member.lora_B[name].weight, member.scaling[name]
 
 
@@ -165,7 +178,9 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         UserError: fp8 is wanted and no layer can be stored in it.
     """
     layers = find_layers(model)
-    suitable = [m for layer in layers or () for m in _outermost(layer) if _is_suitable(m)]
+    found = [m for layer in layers or () for m in _outermost(layer) if _is_suitable(m)]
+    # A layer that several decoder layers share is found in each.
+    suitable = list(dict.fromkeys(found))
     if not suitable and quant_method != "fp8":
         return []
     groups = [Group(members) for members in _readers_of_one_input(model, suitable)]
@@ -201,10 +216,15 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
 
 def _keep_copies(model: nn.Module, groups: list[Group]) -> None:
     adapters = [one for group in groups for one in group.keep_copies()]
-    if adapters:
-        copies = AdapterCopies(adapters)
-        decoder: Any = getattr(model, "get_base_model", lambda: model)().base_model
-        decoder.register_forward_pre_hook(lambda *_: copies.refresh())
+    decoder: Any = getattr(model, "get_base_model", lambda: model)().base_model
+    # The kernels write adapters of one kind at a time.
+    for kind in dict.fromkeys(map(_kind, adapters)):
+        copies = AdapterCopies([one for one in adapters if _kind(one) == kind])
+        decoder.register_forward_pre_hook(lambda *_, copies=copies: copies.refresh())
+
+
+def _kind(adapter: Adapter) -> tuple[torch.dtype, torch.dtype, torch.device]:
+    return adapter.a.dtype, adapter.down.dtype, adapter.a.device
 
 
 def _split_by_fp8(group: Group) -> list[Group]:
@@ -216,7 +236,7 @@ def _split_by_fp8(group: Group) -> list[Group]:
 def _join(member: Any, group: Group, place: int) -> None:
     # As FSDP2 and parametrizations do it: a subclass with another forward, everything else as it was.
     if isinstance(member, LoraLinear):
-        member.__class__ = FastLoraLinear
+        member.__class__, member.adapter = FastLoraLinear, member.active_adapters[0]
         base = base_of(member)
         if isinstance(base, Fp8Linear):
             # For when the adapter is disabled, or reads its input through a dropout.
@@ -252,12 +272,26 @@ def _is_suitable(module: nn.Module) -> bool:
         return False
     if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
         return False
+    if _autocast_dtype(base.weight.device.type) not in (None, base.weight.dtype):
+        # Kept in float32 by a model in half precision: autocast casts it, forward and back.
+        return False
     if not isinstance(module, LoraLinear):
         return True
     if type(module) is not LoraLinear or len(module.active_adapters) != 1 or module.lora_variant:
         return False
     name = module.active_adapters[0]
     return name in module.lora_A and not module.lora_bias.get(name) and not module.fan_in_fan_out
+
+
+def _has_dropout(module: Any) -> bool:
+    return isinstance(module, LoraLinear) and not isinstance(
+        module.lora_dropout[module.active_adapters[0]], nn.Identity
+    )
+
+
+def _autocast_dtype(kind: str) -> torch.dtype | None:
+    """What autocast multiplies in, where it is on."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 @torch.no_grad()
@@ -283,7 +317,10 @@ def _readers_of_one_input(model: nn.Module, modules: Sequence[nn.Module]) -> lis
             continue
         seen.add(id(module))
         kind = base_of(module).weight
-        alike = last is read and groups and base_of(groups[-1][-1]).weight.dtype == kind.dtype
+        # Those with dropout before their adapter leave their group in training, which must not wait for them.
+        before = groups[-1][-1] if groups else module
+        same_kind = base_of(before).weight.dtype == kind.dtype and _has_dropout(before) == _has_dropout(module)
+        alike = last is read and groups and same_kind
         if alike:
             groups[-1].append(module)
         else:

@@ -170,7 +170,7 @@ def test_bins_through_graphs_and_fused_loss_are_as_without_and_need_one_set_of_g
     model, reference = make("llama", lora), make("llama", lora)
     for one in (model, reference):
         one.set_attn_implementation("swiftlite")
-    compile_layers(model, dynamic=False, trial_shape=(1, 48))
+    compile_layers(model, dynamic=False, batch=collate_bins([[(ids[:20], weights[:20])] * 2], layout))
     module, plain, made = choose_loss(model, "fused", []), LossModule(reference), []
     for lengths in ((48,), (20, 27), (5, 30, 2, 3)):
         batch = collate_bins([[(ids[:n], weights[:n]) for n in lengths]], layout)
