@@ -129,6 +129,7 @@ def _is_plain(member: Any) -> bool:
         return False
     if not isinstance(member, LoraLinear):
         return True
-    if not member.is_plain():
+    fast: Any = member
+    if not fast.is_plain():
         return False
-    return not member.training or isinstance(member.lora_dropout[member.adapter], nn.Identity)
+    return not fast.training or isinstance(fast.lora_dropout[fast.adapter], nn.Identity)

@@ -12,6 +12,7 @@ from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, fits_fp8, spare_columns, to_
 from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
 from swiftlite.speed.compile import find_layers
 from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
+from swiftlite.speed.frozen_layers import autocast_dtype, base_of, readers_of_one_input, suitable_linears
 from swiftlite.speed.frozen_linears import frozen_linears
 from swiftlite.speed.gated_mlps import find_gated_mlps
 
@@ -54,7 +55,7 @@ class Group:
             return fp8_linears(x, self.fp8_layers())
         a, b, factors, copies, _ = self._adapters()
         bases = [base_of(member) for member in self.members]
-        dtype = _autocast_dtype(x.device.type) or self.dtype
+        dtype = autocast_dtype(x.device.type) or self.dtype
         weights, biases = [base.weight for base in bases], [base.bias for base in bases]
         return frozen_linears(x, weights, biases, a, b, factors, copies=copies, dtype=dtype)
 
@@ -152,11 +153,6 @@ class FastLoraLinear(LoraLinear):
         return out + dropout(x.to(out.dtype)) @ a.to(out.dtype).t() @ (b * factor).to(out.dtype).t()
 
 
-def base_of(member: nn.Module) -> Any:
-    """The layer itself, which an adapter may stand on."""
-    return member.base_layer if isinstance(member, LoraLinear) else member
-
-
 def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
     """a, b and s, of the adapter that its group was made for."""
     name = member.adapter if isinstance(member, FastLoraLinear) else getattr(member, "active_adapters", [None])[0]
@@ -178,12 +174,10 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         UserError: fp8 is wanted and no layer can be stored in it.
     """
     layers = find_layers(model)
-    found = [m for layer in layers or () for m in _outermost(layer) if _is_suitable(m)]
-    # A layer that several decoder layers share is found in each.
-    suitable = list(dict.fromkeys(found))
+    suitable = suitable_linears(layers or ())
     if not suitable and quant_method != "fp8":
         return []
-    groups = [Group(members) for members in _readers_of_one_input(model, suitable)]
+    groups = [Group(members) for members in readers_of_one_input(model, suitable)]
     if quant_method == "fp8":
         groups = [piece for group in groups for piece in _split_by_fp8(group)]
     mlps = find_gated_mlps(layers or (), groups) if quant_method == "fp8" else []
@@ -236,7 +230,10 @@ def _split_by_fp8(group: Group) -> list[Group]:
 def _join(member: Any, group: Group, place: int) -> None:
     # As FSDP2 and parametrizations do it: a subclass with another forward, everything else as it was.
     if isinstance(member, LoraLinear):
-        member.__class__, member.adapter = FastLoraLinear, member.active_adapters[0]
+        name = member.active_adapters[0]
+        member.__class__ = FastLoraLinear
+        assert isinstance(member, FastLoraLinear)
+        member.adapter = name
         base = base_of(member)
         if isinstance(base, Fp8Linear):
             # For when the adapter is disabled, or reads its input through a dropout.
@@ -255,75 +252,3 @@ def _part_of(group: Group, place: int) -> Fp8Rows:
     end = sum(group.sizes[: place + 1])
     part = slice(end - group.sizes[place], end)
     return Fp8Rows(stored.rows[part], stored.scale[part], stored.back_scale)
-
-
-def _outermost(layer: nn.Module) -> list[nn.Module]:
-    """Linear layers and LoRA layers inside, without what is inside those."""
-    found = []
-    for child in layer.children():
-        known = isinstance(child, (nn.Linear, LoraLinear))
-        found += [child] if known else _outermost(child)
-    return found
-
-
-def _is_suitable(module: nn.Module) -> bool:
-    base = base_of(module)
-    if type(base) is not nn.Linear or base._forward_hooks or base._forward_pre_hooks:
-        return False
-    if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
-        return False
-    if _autocast_dtype(base.weight.device.type) not in (None, base.weight.dtype):
-        # Kept in float32 by a model in half precision: autocast casts it, forward and back.
-        return False
-    if not isinstance(module, LoraLinear):
-        return True
-    if type(module) is not LoraLinear or len(module.active_adapters) != 1 or module.lora_variant:
-        return False
-    name = module.active_adapters[0]
-    return name in module.lora_A and not module.lora_bias.get(name) and not module.fan_in_fan_out
-
-
-def _has_dropout(module: Any) -> bool:
-    return isinstance(module, LoraLinear) and not isinstance(
-        module.lora_dropout[module.active_adapters[0]], nn.Identity
-    )
-
-
-def _autocast_dtype(kind: str) -> torch.dtype | None:
-    """What autocast multiplies in, where it is on."""
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-
-
-@torch.no_grad()
-def _readers_of_one_input(model: nn.Module, modules: Sequence[nn.Module]) -> list[list[nn.Module]]:
-    """Groups the modules by the input they get in a small forward pass, in the order of their calls."""
-    calls: list[tuple[nn.Module, Tensor]] = []
-    hooks = [m.register_forward_pre_hook(lambda module, args: calls.append((module, args[0]))) for m in modules]
-    was_training = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        ids = torch.zeros(1, 8, dtype=torch.int64, device=next(model.parameters()).device)
-        model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in was_training:
-            module.training = mode
-    groups: list[list[nn.Module]] = []
-    seen: set[int] = set()
-    last: Tensor | None = None
-    for module, read in calls:
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        kind = base_of(module).weight
-        # Those with dropout before their adapter leave their group in training, which must not wait for them.
-        before = groups[-1][-1] if groups else module
-        same_kind = base_of(before).weight.dtype == kind.dtype and _has_dropout(before) == _has_dropout(module)
-        alike = last is read and groups and same_kind
-        if alike:
-            groups[-1].append(module)
-        else:
-            groups.append([module])
-        last = read
-    return groups + [[module] for module in modules if id(module) not in seen]

@@ -66,10 +66,10 @@ def _decide_speed(config: TrainConfig, device: torch.device) -> None:
         config.set("group_linears", not plain)
     if plain and speed.loss_impl == "auto":
         config.set("loss_impl", "plain")
+    obstacle = fp8_obstacle(device, DTYPES[config.model.dtype])
     if speed.speed == "max" and "quant_method" not in config.sources and config.tuner.sft_type != "full":
-        config.set("quant_method", "fp8" if device.type == "cuda" and fp8_obstacle(device) is None else "none")
+        config.set("quant_method", "fp8" if device.type == "cuda" and obstacle is None else "none")
     if quant.quant_method == "fp8":
-        obstacle = fp8_obstacle(device)
         if obstacle is not None:
             raise UserError(f"--quant_method fp8: {obstacle}; use --quant_method none, or bnb to save memory")
         if not speed.group_linears:
