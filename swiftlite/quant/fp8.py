@@ -55,8 +55,8 @@ class Fp8Linear(nn.Linear):
         return nn.functional.linear(input.to(self.dtype), weight, self.bias)
 
 
-def fp8_obstacle(device: torch.device) -> str | None:
-    """Why fp8 products cannot run there; None where they can, on a CPU by emulation."""
+def fp8_obstacle(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> str | None:
+    """Why fp8 products with outputs in `dtype` cannot run there; None where they can, on a CPU by emulation."""
     if device.type == "cpu":
         return None
     if device.type != "cuda" or torch.version.hip:
@@ -64,6 +64,11 @@ def fp8_obstacle(device: torch.device) -> str | None:
     capability = torch.cuda.get_device_capability(device)
     if capability < _ADA:
         return f"this GPU's compute capability is {capability[0]}.{capability[1]}, and fp8 products start at 8.9"
+    if dtype is not torch.bfloat16:
+        # PyTorch's row-wise kernels have no other outputs, but for those of cuBLAS on compute capability 9.0.
+        return (
+            f"its products are made in bf16 on GPUs, and this is {str(dtype).removeprefix('torch.')}; pass --dtype bf16"
+        )
     return None
 
 

@@ -103,7 +103,9 @@ class _Fp8Linears(torch.autograd.Function):
         )
         ctx.settings, ctx.for_x = settings, for_x
         ctx.save_for_backward(*settings.wanted_back(x, read), *kept)
-        return output.split(settings.sizes, dim=1)
+        parts = output.split(settings.sizes, dim=1)
+        # To autograd no views of one tensor, or no model might change its own in place (OLMo's clip_qkv does).
+        return parts if torch.compiler.is_compiling() else tuple(part.data for part in parts)
 
     @staticmethod
     def backward(ctx, *incoming):  # pyrefly: ignore
@@ -127,6 +129,8 @@ class _Fp8Linears(torch.autograd.Function):
 )
 def _forward(x, rows, scale, copies, riders, adapted, bias, sizes):  # pyrefly: ignore
     """The outputs side by side, and x A^T of all adapters, (tokens, ranks)."""
+    # As for `incoming` below.
+    x = x if x.stride(1) == 1 else x.contiguous()
     read = x @ copies[0].t() if copies else no_read(x)
     if not x.is_cuda:
         quantised, row_scale = fp8.quantise_rows(x)

@@ -126,6 +126,7 @@ def _is_plain(member: Any) -> bool:
         return False
     if not isinstance(member, LoraLinear):
         return True
-    if member.disable_adapters or member.merged or list(member.active_adapters) != [member.adapter]:
+    fast: Any = member
+    if not fast.is_plain():
         return False
-    return not member.training or isinstance(member.lora_dropout[member.active_adapters[0]], nn.Identity)
+    return not fast.training or isinstance(fast.lora_dropout[fast.adapter], nn.Identity)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.layers import find_layers
-from swiftlite.models.modes import in_mode
 from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, describe_fp8, fits_fp8, spare_columns, to_fp8
 from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
 from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
+from swiftlite.speed.frozen_layers import autocast_dtype, base_of, readers_of_one_input, suitable_linears
 from swiftlite.speed.frozen_linears import frozen_linears
 from swiftlite.speed.gated_mlps import find_gated_mlps
 
@@ -53,22 +53,25 @@ class Group:
         """The outputs of all members."""
         if self.stored is not None:
             return fp8_linears(x, self.fp8_layers())
-        a, b, factors = self._adapters()
+        a, b, factors, copies, _ = self._adapters()
         bases = [base_of(member) for member in self.members]
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.dtype
+        dtype = autocast_dtype(x.device.type) or self.dtype
         weights, biases = [base.weight for base in bases], [base.bias for base in bases]
-        return frozen_linears(x, weights, biases, a, b, factors, copies=self.copies, dtype=dtype)
+        return frozen_linears(x, weights, biases, a, b, factors, copies=copies, dtype=dtype)
 
     def fp8_layers(self) -> Fp8Layers:
         """The members and their adapters, once they are stored in fp8."""
         assert self.stored is not None
-        a, b, factors = self._adapters()
-        return Fp8Layers(self.stored, self.sizes, self.bias, a, b, factors, self.copies, self.riders, self.dtype)
+        a, b, factors, copies, riders = self._adapters()
+        return Fp8Layers(self.stored, self.sizes, self.bias, a, b, factors, copies, riders, self.dtype)
 
     def _adapters(self) -> Any:
-        """a, b and s of each member."""
-        return map(list, zip(*(_adapter(member) for member in self.members)))
+        """a, b and s of each member; their copies and riders."""
+        a, b, factors = map(list, zip(*(_adapter(member) for member in self.members)))
+        # The copies are of all adapters that were there at first; one may have been deleted since.
+        if len(self.copies) == 1 + sum(one is not None for one in a):
+            return a, b, factors, self.copies, self.riders
+        return a, b, factors, [], []
 
     def store_in_fp8(self, copies: int) -> int:
         """Stores the members' weights in fp8; returns how many they are."""
@@ -123,15 +126,19 @@ class FastLoraLinear(LoraLinear):
     """PEFT's LoRA layer, computed by its group: the same parameters, names, files and methods.
 
     Attributes:
-        adapter: the one that was active when the group was made; with another, or several, PEFT computes.
+        adapter: the name of the one adapter that the group computes. With another one active, the layer is PEFT's.
     """
 
     group: Group
     place: int
     adapter: str
 
+    def is_plain(self) -> bool:
+        """Whether the layer has to give what its group computes."""
+        return not self.disable_adapters and not self.merged and self.active_adapters == [self.adapter]
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.disable_adapters or self.merged or args or kwargs or list(self.active_adapters) != [self.adapter]:
+        if args or kwargs or not self.is_plain():
             return super().forward(x, *args, **kwargs)
         dropout = self.lora_dropout[self.adapter]
         if self.training and not isinstance(dropout, nn.Identity):
@@ -146,15 +153,11 @@ class FastLoraLinear(LoraLinear):
         return out + dropout(x.to(out.dtype)) @ a.to(out.dtype).t() @ (b * factor).to(out.dtype).t()
 
 
-def base_of(member: nn.Module) -> Any:
-    """The layer itself, which an adapter may stand on."""
-    return member.base_layer if isinstance(member, LoraLinear) else member
-
-
 def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
-    if not isinstance(member, LoraLinear):
+    """a, b and s, of the adapter that its group was made for."""
+    name = member.adapter if isinstance(member, FastLoraLinear) else getattr(member, "active_adapters", [None])[0]
+    if not isinstance(member, LoraLinear) or name not in member.lora_A:
         return None, None, 1.0
-    name = member.adapter if isinstance(member, FastLoraLinear) else member.active_adapters[0]
     return member.lora_A[name].weight, member.lora_B[name].weight, member.scaling[name]
 
 
@@ -171,10 +174,10 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         UserError: fp8 is wanted and no layer can be stored in it.
     """
     layers = find_layers(model)
-    suitable = [m for layer in layers or () for m in _outermost(layer) if _is_suitable(m)]
+    suitable = suitable_linears(layers or ())
     if not suitable and quant_method != "fp8":
         return []
-    groups = [Group(members) for members in _readers_of_one_input(model, suitable)]
+    groups = [Group(members) for members in readers_of_one_input(model, suitable)]
     if quant_method == "fp8":
         groups = [piece for group in groups for piece in _split_by_fp8(group)]
     mlps = find_gated_mlps(layers or (), groups) if quant_method == "fp8" else []
@@ -205,10 +208,15 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
 
 def _keep_copies(model: nn.Module, groups: list[Group]) -> None:
     adapters = [one for group in groups for one in group.keep_copies()]
-    if adapters:
-        copies = AdapterCopies(adapters)
-        decoder: Any = getattr(model, "get_base_model", lambda: model)().base_model
-        decoder.register_forward_pre_hook(lambda *_: copies.refresh())
+    decoder: Any = getattr(model, "get_base_model", lambda: model)().base_model
+    # The kernels write adapters of one kind at a time.
+    for kind in dict.fromkeys(map(_kind, adapters)):
+        copies = AdapterCopies([one for one in adapters if _kind(one) == kind])
+        decoder.register_forward_pre_hook(lambda *_, copies=copies: copies.refresh())
+
+
+def _kind(adapter: Adapter) -> tuple[torch.dtype, torch.dtype, torch.device]:
+    return adapter.a.dtype, adapter.down.dtype, adapter.a.device
 
 
 def _split_by_fp8(group: Group) -> list[Group]:
@@ -220,9 +228,10 @@ def _split_by_fp8(group: Group) -> list[Group]:
 def _join(member: Any, group: Group, place: int) -> None:
     # As FSDP2 and parametrizations do it: a subclass with another forward, everything else as it was.
     if isinstance(member, LoraLinear):
+        name = member.active_adapters[0]
         member.__class__ = FastLoraLinear
         assert isinstance(member, FastLoraLinear)
-        member.adapter = member.active_adapters[0]
+        member.adapter = name
         base = base_of(member)
         if isinstance(base, Fp8Linear):
             # For when the adapter is disabled, or reads its input through a dropout.
@@ -241,55 +250,3 @@ def _part_of(group: Group, place: int) -> Fp8Rows:
     end = sum(group.sizes[: place + 1])
     part = slice(end - group.sizes[place], end)
     return Fp8Rows(stored.rows[part], stored.scale[part], stored.back_scale)
-
-
-def _outermost(layer: nn.Module) -> list[nn.Module]:
-    """Linear layers and LoRA layers inside, without what is inside those."""
-    found = []
-    for child in layer.children():
-        known = isinstance(child, (nn.Linear, LoraLinear))
-        found += [child] if known else _outermost(child)
-    return found
-
-
-def _is_suitable(module: nn.Module) -> bool:
-    base = base_of(module)
-    if type(base) is not nn.Linear or base._forward_hooks or base._forward_pre_hooks:
-        return False
-    if base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad):
-        return False
-    if not isinstance(module, LoraLinear):
-        return True
-    if type(module) is not LoraLinear or len(module.active_adapters) != 1 or module.lora_variant:
-        return False
-    name = module.active_adapters[0]
-    return name in module.lora_A and not module.lora_bias.get(name) and not module.fan_in_fan_out
-
-
-@torch.no_grad()
-def _readers_of_one_input(model: nn.Module, modules: Sequence[nn.Module]) -> list[list[nn.Module]]:
-    """Groups the modules by the input they get in a small forward pass, in the order of their calls."""
-    calls: list[tuple[nn.Module, Tensor]] = []
-    hooks = [m.register_forward_pre_hook(lambda module, args: calls.append((module, args[0]))) for m in modules]
-    try:
-        ids = torch.zeros(1, 8, dtype=torch.int64, device=next(model.parameters()).device)
-        with in_mode(model, training=False):
-            model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    groups: list[list[nn.Module]] = []
-    seen: set[int] = set()
-    last: Tensor | None = None
-    for module, read in calls:
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        kind = base_of(module).weight
-        alike = last is read and groups and base_of(groups[-1][-1]).weight.dtype == kind.dtype
-        if alike:
-            groups[-1].append(module)
-        else:
-            groups.append([module])
-        last = read
-    return groups + [[module] for module in modules if id(module) not in seen]

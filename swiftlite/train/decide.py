@@ -66,9 +66,7 @@ def _decide_speed(config: TrainConfig, device: torch.device) -> None:
         config.set("group_linears", not plain)
     if plain and speed.loss_impl == "auto":
         config.set("loss_impl", "plain")
-    obstacle = fp8_obstacle(device)
-    if obstacle is None and device.type == "cuda" and config.model.dtype == "fp32":
-        obstacle = "its products come in half precision, and --dtype is fp32"
+    obstacle = fp8_obstacle(device, DTYPES[config.model.dtype])
     if speed.speed == "max" and "quant_method" not in config.sources and config.tuner.sft_type != "full":
         config.set("quant_method", "fp8" if device.type == "cuda" and obstacle is None else "none")
     if quant.quant_method == "fp8":
