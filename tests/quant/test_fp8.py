@@ -344,7 +344,9 @@ def test_on_a_gpu_max_takes_fp8_where_it_runs_and_auto_never(on_gpu, capability,
 def test_asked_for_where_it_does_not_run_it_is_refused(on_gpu):
     with pytest.raises(UserError, match=r"--quant_method fp8: this GPU's compute capability is 8.0.*; use --quant_"):
         on_gpu((8, 0), quant_method="fp8")
-    with pytest.raises(UserError, match="--quant_method fp8: its products come in half precision, and --dtype is fp32"):
+    with pytest.raises(
+        UserError, match="--quant_method fp8: its products are made in bf16 on GPUs, and this is float32"
+    ):
         on_gpu((9, 0), quant_method="fp8", dtype="fp32")
 
 
