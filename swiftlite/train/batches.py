@@ -11,7 +11,6 @@ import torch
 from swiftlite.data.bins import BinDataset
 from swiftlite.data.collate import Batch, Layout, collate, collate_bins, collate_blocks
 from swiftlite.data.config import DataConfig
-from swiftlite.data.loading import Data
 from swiftlite.data.sampler import EpochPlan, MicroBatch
 from swiftlite.data.stream import BEGINNING, Position, StreamPlan
 from swiftlite.data.tokens import Packing, Samples
@@ -92,14 +91,6 @@ class Collator:
             padded=sum(b.padded - b.tokens for b in batches),
             position=position,
         )
-
-
-def fixed_shape(config: DataConfig, data: Data, rows: int) -> tuple[int, int] | None:
-    """(batch, seq) of full micro-batches, which blocks and bins make all alike; None for rows."""
-    length = _layout(config, 0, rows, data.packing).fixed_length
-    if isinstance(data.train, BinDataset):
-        return 1, rows * length
-    return None if data.packing is None else (rows, length)
 
 
 def _layout(config: DataConfig, pad_token_id: int, rows: int, packing: Packing | None) -> Layout:

@@ -31,18 +31,19 @@ _MARGIN = 0.05
 def fit_checkpointing(
     config: TrainConfig,
     loss: LossModule,
-    collator: Collator,
+    batch: Batch,
     strategy: SingleDevice,
     compile_model: Callable[[], str] | None,
     notes: list[str],
 ) -> None:
     """Compiles the layers, and turns `auto` into the fastest mode that fits, on the model and in `config`.
 
-    On CUDA the longest micro-batch there can be runs forward and backward, mode by mode; processes choose the same.
+    On CUDA `batch` runs forward and backward, mode by mode; processes choose the same.
     Weights, gradients and random state stay as they were. Elsewhere nothing is tried, and nothing recomputed.
 
     Args:
         loss: the model with its loss, not wrapped.
+        batch: the largest micro-batch there can be (`longest_batch`).
         compile_model: compiles the layers and returns a note; None where they are not to be compiled.
         notes: gets what was chosen and why, for the header.
 
@@ -61,7 +62,7 @@ def fit_checkpointing(
         modes.remove("off")
     for mode in modes:
         if strategy.device.type == "cuda":
-            obstacle = _try(mode, config, loss, collator, strategy, compile_model, notes)
+            obstacle = _try(mode, config, loss, batch, strategy, compile_model, notes)
             if strategy.any(obstacle is not None):
                 tried.append(f"{mode}: {obstacle or 'another process has no room'}")
                 continue
@@ -113,7 +114,7 @@ def _try(
     mode: str,
     config: TrainConfig,
     loss: LossModule,
-    collator: Collator,
+    batch: Batch,
     strategy: SingleDevice,
     compile_model: Callable[[], str] | None,
     notes: list[str],
@@ -133,8 +134,7 @@ def _try(
         _compile(compile_model, strategy, notes)
         # With gradients of earlier micro-batches in memory if there will be any, or with none but the last weight's.
         repeats = 1 if (config.optim.gradient_accumulation_steps or 1) == 1 and strategy.world.size == 1 else 2
-        batch = longest_batch(config, collator).to(device)
-        probe(loss, batch, strategy, repeats, keep_gradients=not config.optim.optim_in_backward)
+        probe(loss, batch.to(device), strategy, repeats, keep_gradients=not config.optim.optim_in_backward)
     except torch.OutOfMemoryError:
         obstacle = f"out of {limit / GIB:.1f} GiB"
     finally:
@@ -154,7 +154,8 @@ def _compile(compile_model: Callable[[], str] | None, strategy: SingleDevice, no
     if compile_model is not None:
         with strategy.autocast():
             note = compile_model()
-        notes[:] = [*(n for n in notes if n != note), note]
+        # Of several modes tried, the last one's: they differ in how long it took.
+        notes[:] = [*(n for n in notes if not n.startswith("layers:")), note]
 
 
 def probe(loss: LossModule, batch: Batch, strategy: SingleDevice, repeats: int, *, keep_gradients: bool = True) -> None:

@@ -146,6 +146,9 @@ def _peak_flops(strategy: SingleDevice) -> float | None:
 def run_job(job: Job) -> TrainResult:
     """Trains to the end or to a signal, then writes metrics.json and the plots."""
     loop = Loop(job)
+    # All that was made so far stays to the end: Python need not look through it again and again.
+    gc.collect()
+    gc.freeze()
     try:
         exit_code = _run_within_memory(loop)
         metrics = loop.summary()

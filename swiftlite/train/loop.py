@@ -1,7 +1,6 @@
 """The training loop, top to bottom: batches in, optimizer steps out; logs, evaluations, checkpoints, an exact end."""
 
 import dataclasses
-import gc
 import math
 import time
 from collections.abc import Callable
@@ -103,9 +102,6 @@ class Loop:
         state, job = self.state, self.job
         if state.step == 0:
             self._rehearse()
-        # All that was made so far stays to the end: Python need not look through it again and again.
-        gc.collect()
-        gc.freeze()
         with StopRequest() as stop:
             while state.step < job.total_steps:
                 plan = job.plan(state.epoch)

@@ -13,7 +13,6 @@ from swiftlite.parallel.strategy import make_strategy
 from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.linears import speed_up_linears
 from swiftlite.speed.loss import LossModule, choose_loss, loss_inputs
-from swiftlite.train.batches import fixed_shape
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.decide import decide, decide_attention, decide_compile, make_repeatable
 from swiftlite.train.fit import fit_checkpointing, longest_batch, within_memory
@@ -55,13 +54,14 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
                 notes += speed_up_linears(model, quant_method=method, copies=copies)
             loss = choose_loss(model, config.speed.loss_impl, notes)
         rows = make_collator(config, inputs, inputs.data.train, device, config.optim.batch_size)
+        longest = longest_batch(config, rows)
         compiles = None
         decide_compile(config, model, notes)
         if config.speed.torch_compile:
-            dynamic = fixed_shape(config.data, inputs.data, config.optim.batch_size) is None
-            trial = partial(_loss_of_longest_batch, loss, longest_batch(config, rows), device)
-            compiles = partial(compile_layers, model, dynamic=dynamic, trial=trial)
-        fit_checkpointing(config, loss, rows, strategy, compiles, notes)
+            trial = partial(_loss_of, loss, longest, device)
+            # Blocks and bins make batches of one shape.
+            compiles = partial(compile_layers, model, dynamic=not config.data.packing, trial=trial)
+        fit_checkpointing(config, loss, longest, strategy, compiles, notes)
     run = run or start_run(config, inputs.source.name, inputs.data.report, strategy)
     writer = WeightsWriter(config, model, tuner, inputs)
     job = build_job(config, run, model, loss, tuner, inputs, strategy, writer, checkpoint)
@@ -70,5 +70,5 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
     return run_job(job)
 
 
-def _loss_of_longest_batch(loss: LossModule, batch: Batch, device: torch.device) -> torch.Tensor:
+def _loss_of(loss: LossModule, batch: Batch, device: torch.device) -> torch.Tensor:
     return loss(**loss_inputs(batch.to(device)))

@@ -81,6 +81,10 @@ def collator(config):
     return fit.Collator(Rows(), config.data, 0, torch.device("cpu"), rows=2)
 
 
+def longest(config):
+    return fit.longest_batch(config, collator(config))
+
+
 def config_of(**more):
     return SftConfig(model="nano", dataset="demo", batch_size=2, **more)
 
@@ -102,13 +106,21 @@ def test_the_first_mode_that_fits_is_taken_and_the_others_are_named(monkeypatch)
     strategy.device = torch.device("cuda")
     monkeypatch.setattr(fit, "_try", lambda mode, *_: None if mode == "selective" else f"{mode} is too much")
     config, notes = config_of(), []
-    fit.fit_checkpointing(config, LossModule(make("llama")), collator(config), strategy, None, notes)
+    fit.fit_checkpointing(config, LossModule(make("llama")), longest(config), strategy, None, notes)
     assert config.optim.gradient_checkpointing == "selective"
     assert notes[-1].startswith("checkpointing: selective, of each layer") and "off is too much" in notes[-1]
     monkeypatch.setattr(fit, "_try", lambda mode, *_: "too much")
     monkeypatch.setattr(fit, "device_name", lambda _: "a card")
     with pytest.raises(UserError, match=r"out of memory on a card before the first step .*full: too much.*batch_size"):
-        fit.fit_checkpointing(config_of(), LossModule(make("llama")), collator(config), strategy, None, [])
+        fit.fit_checkpointing(config_of(), LossModule(make("llama")), longest(config), strategy, None, [])
+
+
+def test_of_several_modes_that_were_compiled_the_header_names_the_last():
+    strategy = SingleDevice(torch.device("cpu"), "fp32", World())
+    notes, made = ["linears: 3"], iter(["layers: compiled in 79 s", "layers: compiled in 24 s"])
+    for _ in range(2):
+        fit._compile(lambda: next(made), strategy, notes)
+    assert notes == ["linears: 3", "layers: compiled in 24 s"]
 
 
 def test_a_trial_draws_no_random_numbers_and_keeps_modes():
@@ -142,29 +154,29 @@ def test_auto_takes_what_fits_under_a_limit(expected, compiled):
         sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12, "num_attention_heads": 8}
         model = LlamaForCausalLM(LlamaConfig(vocab_size=512, max_position_embeddings=4096, **sizes)).cuda()
         config = SftConfig(model="nano", dataset="demo", batch_size=4, gradient_accumulation_steps=1)
-        rows = fit.Collator(Long(), config.data, 0, strategy.device, rows=4)
+        batch = fit.longest_batch(config, fit.Collator(Long(), config.data, 0, strategy.device, rows=4))
         compile_model = functools.partial(compile_layers, model, dynamic=True) if compiled else None
-        return config, LossModule(model, Finish()), rows, strategy, compile_model
+        return config, LossModule(model, Finish()), batch, strategy, compile_model
 
     needs = {}
     for mode in ("off", "selective", "full"):
-        config, loss, rows, _, compile_model = prepare()
-        assert fit._try(mode, config, loss, rows, strategy, compile_model, []) is None
+        config, loss, batch, _, compile_model = prepare()
+        assert fit._try(mode, config, loss, batch, strategy, compile_model, []) is None
         states = 2 * sum(p.numel() * p.element_size() for p in loss.parameters())
         needs[mode] = torch.cuda.max_memory_allocated() + states
-        del loss, rows, compile_model
+        del loss, batch, compile_model
     assert needs["full"] < needs["selective"] < needs["off"], needs
     limit = {
         "off": needs["off"] * 1.2,
         "selective": (needs["off"] + needs["selective"]) / 2 / 0.95,
         "full": (needs["selective"] + needs["full"]) / 2 / 0.95,
     }[expected]
-    config, loss, rows, _, compile_model = prepare()
+    config, loss, batch, _, compile_model = prepare()
     config.set("max_memory", f"{limit / MIB:.0f}MiB")
     limit_memory(read_size(config.speed.max_memory), strategy.device)
     notes = []
     try:
-        fit.fit_checkpointing(config, loss, rows, strategy, compile_model, notes)
+        fit.fit_checkpointing(config, loss, batch, strategy, compile_model, notes)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert config.optim.gradient_checkpointing == expected, notes
