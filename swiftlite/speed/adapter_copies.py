@@ -58,6 +58,8 @@ class AdapterCopies:
 
     def __init__(self, adapters: Sequence[Adapter]) -> None:
         self.adapters = list(adapters)
+        self._longest = max(max(one.a.shape[1], one.b.shape[0]) for one in self.adapters)
+        self._rank = max(one.a.shape[0] for one in self.adapters)
         self._sources: list[int] = []
         self._table = torch.empty(0)
         self._factors = torch.empty(0)
@@ -77,8 +79,8 @@ class AdapterCopies:
         write_copies(
             self._table,
             self._factors,
-            longest=max(max(one.a.shape[1], one.b.shape[0]) for one in self.adapters),
-            rank=max(one.a.shape[0] for one in self.adapters),
+            longest=self._longest,
+            rank=self._rank,
             source=first.a.dtype,
             target=first.down.dtype,
         )

@@ -8,6 +8,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from swiftlite.models.modes import in_mode
+from swiftlite.speed.autocast import autocast_dtype
 
 
 def suitable_linears(layers: Iterable[nn.Module]) -> list[nn.Module]:
@@ -48,15 +49,11 @@ def _is_suitable(module: nn.Module) -> bool:
     return name in module.lora_A and not module.lora_bias.get(name) and not module.fan_in_fan_out
 
 
-def _has_dropout(module: Any) -> bool:
+def has_dropout(module: Any) -> bool:
+    """Whether the layer's adapter reads its input through a dropout in training."""
     return isinstance(module, LoraLinear) and not isinstance(
         module.lora_dropout[module.active_adapters[0]], nn.Identity
     )
-
-
-def autocast_dtype(kind: str) -> torch.dtype | None:
-    """What autocast multiplies in, where it is on."""
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 @torch.no_grad()
@@ -81,7 +78,7 @@ def readers_of_one_input(model: nn.Module, modules: Sequence[nn.Module]) -> list
         kind = base_of(module).weight
         # Those with dropout before their adapter leave their group in training, which must not wait for them.
         before = groups[-1][-1] if groups else module
-        same_kind = base_of(before).weight.dtype == kind.dtype and _has_dropout(before) == _has_dropout(module)
+        same_kind = base_of(before).weight.dtype == kind.dtype and has_dropout(before) == has_dropout(module)
         alike = last is read and groups and same_kind
         if alike:
             groups[-1].append(module)

@@ -124,9 +124,4 @@ def _place_of_gate(module: nn.Module, first: "Group", last: "Group") -> int | No
 def _is_plain(member: Any) -> bool:
     if member._forward_hooks or member._forward_pre_hooks:
         return False
-    if not isinstance(member, LoraLinear):
-        return True
-    fast: Any = member
-    if not fast.is_plain():
-        return False
-    return not fast.training or isinstance(fast.lora_dropout[fast.adapter], nn.Identity)
+    return not isinstance(member, LoraLinear) or member.is_plain()  # pyrefly: ignore

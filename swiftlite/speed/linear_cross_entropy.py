@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swiftlite.data.collate import IGNORED
+from swiftlite.speed.autocast import product_dtype
 from swiftlite.speed.float_product import float_product
 
 _CHUNK_BYTES = 1024**3
@@ -68,12 +69,6 @@ def tokens_per_chunk(vocabulary: int, dtype: torch.dtype, device_type: str) -> i
     row = vocabulary * dtype.itemsize
     fitting = (_CACHE_BYTES if device_type == "cpu" else _CHUNK_BYTES) // row
     return max(fitting - fitting % _TILE, min(_TILE, _CHUNK_BYTES // row), 1)
-
-
-def product_dtype(hidden: Tensor) -> torch.dtype:
-    """The dtype in which the head's products run: autocast's where it is on."""
-    kind = hidden.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

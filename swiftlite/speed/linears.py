@@ -11,8 +11,9 @@ from swiftlite.config.errors import UserError
 from swiftlite.models.layers import find_layers
 from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, describe_fp8, fits_fp8, spare_columns, to_fp8
 from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
+from swiftlite.speed.autocast import autocast_dtype
 from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
-from swiftlite.speed.frozen_layers import autocast_dtype, base_of, readers_of_one_input, suitable_linears
+from swiftlite.speed.frozen_layers import base_of, has_dropout, readers_of_one_input, suitable_linears
 from swiftlite.speed.frozen_linears import frozen_linears
 from swiftlite.speed.gated_mlps import find_gated_mlps
 
@@ -133,16 +134,19 @@ class FastLoraLinear(LoraLinear):
     place: int
     adapter: str
 
-    def is_plain(self) -> bool:
-        """Whether the layer has to give what its group computes."""
+    def has_own_adapter(self) -> bool:
+        """Whether the adapter that the group was made for, and no other, is on the layer now."""
         return not self.disable_adapters and not self.merged and self.active_adapters == [self.adapter]
 
+    def is_plain(self) -> bool:
+        """Whether the layer has to give what its group computes."""
+        return self.has_own_adapter() and not (self.training and has_dropout(self))
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if args or kwargs or not self.is_plain():
+        if args or kwargs or not self.has_own_adapter():
             return super().forward(x, *args, **kwargs)
-        dropout = self.lora_dropout[self.adapter]
-        if self.training and not isinstance(dropout, nn.Identity):
-            return self._with_dropout(x, dropout)
+        if not self.is_plain():
+            return self._with_dropout(x, self.lora_dropout[self.adapter])
         return self.group.output(self.place, x)
 
     def _with_dropout(self, x: Tensor, dropout: nn.Module) -> Tensor:

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from swiftlite.data.collate import IGNORED, Batch
 from swiftlite.models.modes import in_mode
 from swiftlite.models.native.baichuan import NormHead
+from swiftlite.speed.autocast import product_dtype
 from swiftlite.speed.linear_cross_entropy import (
     finish_logits,
     linear_cross_entropy,
-    product_dtype,
     tokens_per_chunk,
 )
 from swiftlite.speed.unique_rows import take_unique_rows

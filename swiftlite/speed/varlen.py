@@ -14,6 +14,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from swiftlite.speed.autocast import product_dtype
+
 # transformers' attn_implementation for what is in here.
 NAME = "swiftlite"
 # From torch 2.12 on the kernel itself lets several query heads read one key head.
@@ -134,14 +136,8 @@ def _device_has_kernel(device: torch.device) -> bool:
 
 def _kernel_takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
     fits = head_fits(query.shape[-1]) and value.shape[-1] <= query.shape[-1]
-    half = _kernel_dtype(query) in (torch.bfloat16, torch.float16)
+    half = product_dtype(query) in (torch.bfloat16, torch.float16)
     return fits and half and query.shape[2] == key.shape[2] and _device_has_kernel(query.device)
-
-
-def _kernel_dtype(query: Tensor) -> torch.dtype:
-    """The kernel is no operation that autocast knows; what it would cast to."""
-    kind = query.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
 
 def _in_one_kernel(
@@ -166,7 +162,8 @@ def _in_one_kernel(
     if size < query.shape[-1]:
         # Latent attention (DeepSeek) has narrower values than keys.
         value = F.pad(value, (0, query.shape[-1] - size))
-    dtype = _kernel_dtype(query)
+    # The kernel is no operation that autocast knows; this is what it would cast to.
+    dtype = product_dtype(query)
     q, k, v = (x.transpose(1, 2).flatten(0, 1).to(dtype) for x in (query, key, value))
     sight = (-1 if window is None else window - 1, 0)
     read: Any = varlen_attn(q, k, v, borders, borders, longest, longest, scale=scaling, window_size=sight, **more)
