@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swiftlite.data.loading import Data
-from swiftlite.data.stream import BEGINNING, Position, RowStream, Sample
-from swiftlite.data.tokenize import Report
+from swiftlite.data.stream import BEGINNING, Position, RegroupedStream, RowStream, Sample
 from swiftlite.data.tokens import Row, TokenizedDataset
 
 # The tensors that hold the borders of documents have room for the fullest bin in every batch, and empty documents cost
@@ -152,7 +151,7 @@ class BinDataset:
         }
 
 
-class BinStream:
+class BinStream(RegroupedStream):
     """A RowStream's rows in bins: those of each window of rows are packed together, once they are read.
 
     A position is the first row of a window and the bins used of it: to go on there, the window is packed again.
@@ -162,17 +161,8 @@ class BinStream:
     """
 
     def __init__(self, rows: RowStream, capacity: int, most_rows: int) -> None:
-        self.rows, self.capacity, self.most_rows = rows, capacity, most_rows
-
-    @property
-    def name(self) -> str:
-        return self.rows.name
-
-    def reports(self) -> list[Report]:
-        return self.rows.reports()
-
-    def require_rows(self, name: str) -> None:
-        self.rows.require_rows(name)
+        super().__init__(rows)
+        self.capacity, self.most_rows = capacity, most_rows
 
     def dataset(self, samples: Sequence[Sample]) -> BinDataset:
         """Bins of this stream as a data set."""

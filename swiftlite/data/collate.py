@@ -117,13 +117,13 @@ def collate(rows: Sequence[Row], layout: Layout, counts: bool = True) -> Batch:
         bound = max(layout.length, layout.multiple or LARGEST_MULTIPLE)
         return _join([rows], 1, _width(total, layout), layout.rows + 1, bound, layout.pad_token_id, counts)
     width = _width(longest, layout)
-    blank = _Blank((len(rows), width), layout.pad_token_id)
+    blank = _Blank((len(rows), width), layout.pad_token_id, counts)
     for line, row in enumerate(rows):
-        blank.write(line, 0, row, counts)
+        blank.write(line, 0, row)
     mask = None
     if not layout.padding_free and (lengths != longest).any():
         mask = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
-    return blank.batch(len(rows) if counts else 0, total if counts else 0, attention_mask=mask)
+    return blank.batch(len(rows), total, attention_mask=mask)
 
 
 def collate_bins(bins: Sequence[Sequence[Row]], layout: Layout, counts: bool = True) -> Batch:
@@ -134,10 +134,10 @@ def collate_bins(bins: Sequence[Sequence[Row]], layout: Layout, counts: bool = T
     assert layout.most_documents is not None
     width, room = layout.fixed_length, layout.rows * (layout.most_documents + 1)
     if len(bins) == layout.rows and all(len(rows) == 1 and len(rows[0][0]) > _MOSTLY * width for rows in bins):
-        blank = _Blank((len(bins), width), layout.pad_token_id)
+        blank = _Blank((len(bins), width), layout.pad_token_id, counts)
         for line, rows in enumerate(bins):
-            blank.write(line, 0, rows[0], counts)
-        return blank.batch(len(bins) if counts else 0, sum(len(rows[0][0]) for rows in bins) if counts else 0)
+            blank.write(line, 0, rows[0])
+        return blank.batch(len(bins), sum(len(rows[0][0]) for rows in bins))
     return _join(bins, layout.rows, width, room, width, layout.pad_token_id, counts)
 
 
@@ -147,57 +147,57 @@ def collate_blocks(rows: Sequence[Row], layout: Layout, counts: bool = True) -> 
     assert packing is not None
     read = np.array([len(ids) - 1 for ids, _ in rows])
     width = _rounded(int(read.max()), layout.multiple or _MULTIPLE)
-    blank = _Blank((len(rows), width), layout.pad_token_id)
+    blank = _Blank((len(rows), width), layout.pad_token_id, counts)
     for line, (ids, weight) in enumerate(rows):
         blank.input_ids[line, : len(ids) - 1] = ids[:-1]
-        blank.train(line, 0, ids, weight, counts)
+        blank.train(line, 0, ids, weight)
     if packing.isolated:
         places = np.arange(width)
         begins = (blank.input_ids == packing.separator) & (places < read[:, None])
         begins |= (places == 0) | (places == read[:, None])
         room = None if layout.most_documents is None else layout.rows * (layout.most_documents + 1)
         blank.isolate(np.flatnonzero(begins), room, layout.fixed_length)
-    return blank.batch(len(rows) if counts else 0, int(read.sum()) if counts else 0)
+    return blank.batch(len(rows), int(read.sum()))
 
 
 def _join(
     bins: Sequence[Sequence[Row]], slots: int, width: int, room: int, max_seqlen: int, pad_token_id: int, counts: bool
 ) -> Batch:
     """One row of `slots` stretches of `width` tokens, each begun by the rows of a bin and then padded."""
-    blank = _Blank((1, slots * width), pad_token_id)
+    blank = _Blank((1, slots * width), pad_token_id, counts)
     begins, tokens = [], 0
     for slot in range(slots):
         at = slot * width
         for row in bins[slot] if slot < len(bins) else ():
-            blank.write(0, at, row, counts)
+            blank.write(0, at, row)
             begins.append(at)
             at += len(row[0])
         tokens += at - slot * width
         if at < (slot + 1) * width:
             begins.append(at)
     blank.isolate(np.array(begins), room, max_seqlen)
-    rows = sum(map(len, bins))
-    return blank.batch(rows if counts else 0, tokens if counts else 0)
+    return blank.batch(sum(map(len, bins)), tokens)
 
 
 class _Blank:
-    """A batch of nothing but padding, to be written on."""
+    """A batch of nothing but padding, to be written on; in one that does not count nothing is trained."""
 
-    def __init__(self, shape: tuple[int, int], pad_token_id: int) -> None:
+    def __init__(self, shape: tuple[int, int], pad_token_id: int, counts: bool) -> None:
+        self.counts = counts
         self.input_ids = np.full(shape, pad_token_id, np.int64)
         self.labels = np.full(shape, IGNORED, np.int64)
         self.weights = np.zeros(shape, np.float32)
         self._isolation: dict[str, Any] = {"position_ids": None, "cu_seqlens": None, "max_seqlen": None}
 
-    def write(self, line: int, at: int, row: Row, counts: bool) -> None:
+    def write(self, line: int, at: int, row: Row) -> None:
         """A row at place `at` of a line; each of its tokens is trained to predict the next."""
         ids, weight = row
         self.input_ids[line, at : at + len(ids)] = ids
-        self.train(line, at, ids, weight, counts)
+        self.train(line, at, ids, weight)
 
-    def train(self, line: int, at: int, ids: Any, weight: Any, counts: bool) -> None:
+    def train(self, line: int, at: int, ids: Any, weight: Any) -> None:
         """Labels and weights of a row at place `at`, shifted."""
-        if counts:
+        if self.counts:
             end = at + len(ids) - 1
             self.labels[line, at:end] = np.where(weight[1:] != 0, ids[1:], IGNORED)
             self.weights[line, at:end] = weight[1:]
@@ -217,7 +217,7 @@ class _Blank:
         }
 
     def batch(self, samples: int, tokens: int, attention_mask: Tensor | None = None) -> Batch:
-        """What was written, as tensors."""
+        """What was written, as tensors: so many samples and real tokens."""
         places = np.flatnonzero(self.labels != IGNORED)
         return Batch(
             input_ids=torch.from_numpy(self.input_ids),
@@ -225,8 +225,8 @@ class _Blank:
             labels=torch.from_numpy(self.labels),
             weights=torch.from_numpy(self.weights),
             trained_positions=torch.from_numpy(places) if len(places) < _NEARLY_ALL * self.labels.size else None,
-            samples=samples,
-            tokens=tokens,
+            samples=samples if self.counts else 0,
+            tokens=tokens if self.counts else 0,
             padded=self.input_ids.size,
             trained=float(self.weights.sum(dtype=np.float64)),
             **self._isolation,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from swiftlite.data.config import TextDataConfig
 from swiftlite.data.loading import Data, Progress, describe, load_data
-from swiftlite.data.stream import BEGINNING, Position, RowStream, Sample
-from swiftlite.data.tokenize import Report, adds_bos
+from swiftlite.data.stream import BEGINNING, Position, RegroupedStream, RowStream, Sample
+from swiftlite.data.tokenize import adds_bos
 from swiftlite.data.tokens import Packing, Row, TokenizedDataset
 
 # More than any document has: packing cuts nothing off.
@@ -171,21 +171,12 @@ class _Line:
         return ids, weights, Position(row, offset + kept)
 
 
-class BlockStream:
+class BlockStream(RegroupedStream):
     """A RowStream's documents as blocks; a position is the row and the token in it that the next block begins with."""
 
     def __init__(self, rows: RowStream, packing: Packing) -> None:
-        self.rows, self.packing = rows, packing
-
-    @property
-    def name(self) -> str:
-        return self.rows.name
-
-    def reports(self) -> list[Report]:
-        return self.rows.reports()
-
-    def require_rows(self, name: str) -> None:
-        self.rows.require_rows(name)
+        super().__init__(rows)
+        self.packing = packing
 
     def dataset(self, samples: Sequence[Sample]) -> TokenizedDataset:
         held = _Held.from_rows([(sample.ids, sample.weights) for sample in samples])

@@ -193,6 +193,26 @@ def _shuffled(rows: Iterable[Any], size: int, random: np.random.Generator) -> It
         yield held[at]
 
 
+class RegroupedStream:
+    """What a RowStream and its rows in other pieces share: where they come from, and what became of them."""
+
+    def __init__(self, rows: RowStream) -> None:
+        self.rows = rows
+
+    @property
+    def name(self) -> str:
+        """As RowStream."""
+        return self.rows.name
+
+    def reports(self) -> list[Report]:
+        """As RowStream."""
+        return self.rows.reports()
+
+    def require_rows(self, name: str) -> None:
+        """As RowStream."""
+        self.rows.require_rows(name)
+
+
 class Stream(Protocol):
     """What a StreamPlan reads: rows as they are, cut into blocks or packed into bins."""
 
