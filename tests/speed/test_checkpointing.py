@@ -49,15 +49,6 @@ def counted_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).train()
 
 
-@pytest.fixture
-def traced(monkeypatch):
-    """Graphs are made, but not turned into machine code, which takes most of the time."""
-    torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    yield
-    torch._dynamo.reset()
-
-
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_gradients_are_those_without_checkpointing(traced, name, compiled):

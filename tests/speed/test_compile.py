@@ -64,23 +64,6 @@ def graphs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
-@pytest.fixture
-def fresh():
-    """No graphs of other tests, and the limit on recompilations as it was."""
-    torch._dynamo.reset()
-    counters.clear()
-    limit = torch._dynamo.config.recompile_limit
-    yield
-    torch._dynamo.config.recompile_limit = limit
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def traced(monkeypatch, fresh):
-    """Graphs are made as ever, but not turned into machine code, which takes most of the time."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-
-
 def check_parity(name: str, lora: bool, checkpointing: bool) -> None:
     expected, references = step(make(name, lora, checkpointing), 3, 21)
     model = make(name, lora, checkpointing)

@@ -1,6 +1,5 @@
 """Offloaded activations come back as they were, compiled or not, and nothing of a model stays behind."""
 
-import functools
 import gc
 
 import pytest
@@ -32,15 +31,6 @@ def counted(monkeypatch):
     monkeypatch.setattr(offload._Offload, "_send", sending)
     monkeypatch.setattr(offload._Offload, "_bring", bringing)
     return seen
-
-
-@pytest.fixture
-def traced(monkeypatch):
-    """Graphs are made, but not turned into machine code."""
-    torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("compiled", [False, True])
