@@ -18,7 +18,7 @@ register = {
     }
 }
 (Path(job["work"]) / "dataset_info.json").write_text(json.dumps(register))
-settings = {
+settings = timing.trainer_settings(job) | {
     "stage": "sft",
     "do_train": True,
     "model_name_or_path": job["model"],
@@ -31,17 +31,9 @@ settings = {
     "dataset": "rows",
     "dataset_dir": job["work"],
     "cutoff_len": job["max_length"],
-    "per_device_train_batch_size": job["batch_size"],
-    "gradient_accumulation_steps": 1,
-    "max_steps": job["steps"],
-    "learning_rate": 1e-4,
-    "logging_steps": 50,
-    "save_strategy": "no",
-    "report_to": "none",
     "bf16": job["device"] == "cuda",
     "use_cpu": job["device"] == "cpu",
     "flash_attn": "sdpa",
-    "output_dir": job["work"],
 }
 run_exp(settings | job["options"])
 timing.write_result(job, timer)

@@ -5,7 +5,7 @@ from swift import sft_main
 
 job = timing.read_job()
 timer = timing.install(job["device"])
-flags = {
+flags = timing.trainer_settings(job) | {
     "model": job["model"],
     "model_type": "qwen2",
     "template": "qwen2_5",
@@ -21,16 +21,8 @@ flags = {
     "split_dataset_ratio": 0,
     "dataset_num_proc": 1,
     "max_length": job["max_length"],
-    "per_device_train_batch_size": job["batch_size"],
-    "gradient_accumulation_steps": 1,
-    "max_steps": job["steps"],
-    "learning_rate": 1e-4,
-    "logging_steps": 50,
-    "save_strategy": "no",
-    "report_to": "none",
     "torch_dtype": "bfloat16" if job["device"] == "cuda" else "float32",
     "attn_impl": "sdpa",
-    "output_dir": job["work"],
 }
 sft_main([word for name, value in (flags | job["options"]).items() for word in (f"--{name}", str(value))])
 timing.write_result(job, timer)

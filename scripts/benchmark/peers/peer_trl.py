@@ -8,15 +8,8 @@ from trl import SFTConfig, SFTTrainer
 job = timing.read_job()
 timer = timing.install(job["device"])
 cuda = job["device"] == "cuda"
-options = {
-    "output_dir": job["work"],
+options = timing.trainer_settings(job) | {
     "max_length": job["max_length"],
-    "per_device_train_batch_size": job["batch_size"],
-    "max_steps": job["steps"],
-    "learning_rate": 1e-4,
-    "logging_steps": 50,
-    "save_strategy": "no",
-    "report_to": "none",
     "bf16": cuda,
     "use_cpu": not cuda,
     "model_init_kwargs": {"dtype": "bfloat16" if cuda else "float32"},

@@ -30,17 +30,10 @@ rows = load_dataset("json", data_files=job["data"], split="train", cache_dir=job
 texts = rows.map(
     lambda row: {"text": tokenizer.apply_chat_template(row["messages"], tokenize=False)}, remove_columns=["messages"]
 )
-options = {
-    "output_dir": job["work"],
+options = timing.trainer_settings(job) | {
     "max_length": job["max_length"],
     "dataset_text_field": "text",
     "dataset_num_proc": 1,
-    "per_device_train_batch_size": job["batch_size"],
-    "max_steps": job["steps"],
-    "learning_rate": 1e-4,
-    "logging_steps": 50,
-    "save_strategy": "no",
-    "report_to": "none",
     "bf16": True,
 }
 trainer = SFTTrainer(

@@ -115,6 +115,20 @@ def read_job() -> dict[str, Any]:
     return json.loads(Path(sys.argv[1]).read_text())
 
 
+def trainer_settings(job: dict[str, Any]) -> dict[str, Any]:
+    """What every tool on transformers.Trainer trains with, under the names that they share."""
+    return {
+        "output_dir": job["work"],
+        "per_device_train_batch_size": job["batch_size"],
+        "gradient_accumulation_steps": 1,
+        "max_steps": job["steps"],
+        "learning_rate": 1e-4,
+        "logging_steps": 50,
+        "save_strategy": "no",
+        "report_to": "none",
+    }
+
+
 def write_result(job: dict[str, Any], timer: Timer) -> None:
     """What came out, into the file that the job names."""
     result = timer.result() | {"device": _device(job["device"]), "versions": _versions()}
