@@ -138,12 +138,22 @@ def adapter_gradients(
     gradients = []
     for g, up, part, its_read in zip(incoming, ups, parts_of(back, ups), parts_of(read, ups)):
         if up is not None:
-            torch.mm(g, up, out=part)
-            gradients.append(float_product(g.t(), its_read))
+            gradients.append(_through_and_gradient(g, up, its_read, part))
     if not gradients:
         return [], back
     assert x is not None
     return [float_product(back.t(), x), *gradients], back
+
+
+def _through_and_gradient(g: Tensor, up: Tensor, read: Tensor, through: Tensor) -> Tensor:
+    """Writes g up, (tokens, rank), into `through`; returns g^T read, (columns, rank) float32."""
+    if g.is_cuda and g.dtype.itemsize == 2:
+        from swiftlite.speed import adapter_gradient_kernels as kernels
+
+        if up.shape[1] <= kernels.LARGEST_RANK:
+            return kernels.through_and_gradient(g, up, read, through)
+    torch.mm(g, up, out=through)
+    return float_product(g.t(), read)
 
 
 def spread_gradients(adapters: Any, gradients: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor | None]:

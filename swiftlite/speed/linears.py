@@ -16,6 +16,7 @@ from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
 from swiftlite.speed.frozen_layers import base_of, has_dropout, readers_of_one_input, suitable_linears
 from swiftlite.speed.frozen_linears import frozen_linears
 from swiftlite.speed.gated_mlps import find_gated_mlps
+from swiftlite.speed.half_mlp import HalfLayers
 
 
 class Group:
@@ -65,6 +66,17 @@ class Group:
         assert self.stored is not None
         a, b, factors, copies, riders = self._adapters()
         return Fp8Layers(self.stored, self.sizes, self.bias, a, b, factors, copies, riders, self.dtype)
+
+    def takes_half_mlp(self, largest_rank: int) -> bool:
+        """Whether half_mlp.py can compute the members: an adapter on each, and no bias."""
+        adapters = [_adapter(member)[0] for member in self.members]
+        alone = all(base_of(member).bias is None for member in self.members)
+        return alone and all(a is not None and a.shape[0] <= largest_rank for a in adapters)
+
+    def half_layers(self, dtype: torch.dtype) -> HalfLayers:
+        """The members and their adapters, of which each has one."""
+        a, b, factors, copies, _ = self._adapters()
+        return HalfLayers([base_of(member).weight for member in self.members], a, b, factors, copies, dtype)
 
     def _adapters(self) -> Any:
         """a, b and s of each member; their copies and riders."""
@@ -184,14 +196,14 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
     groups = [Group(members) for members in readers_of_one_input(model, suitable)]
     if quant_method == "fp8":
         groups = [piece for group in groups for piece in _split_by_fp8(group)]
-    mlps = find_gated_mlps(layers or (), groups) if quant_method == "fp8" else []
+    mlps = find_gated_mlps(layers or (), groups)
     stored = 0
     for group in groups:
         if quant_method == "fp8" and fits_fp8(base_of(group.members[0])):
             stored += group.store_in_fp8(copies)
         for place, member in enumerate(group.members):
             _join(member, group, place)
-    mlps = [mlp for mlp in mlps if mlp.first.stored is not None and mlp.last.stored is not None]
+    mlps = [mlp for mlp in mlps if mlp.gains()]
     for mlp in mlps:
         mlp.join()
     if quant_method == "fp8" and not stored:
@@ -206,7 +218,7 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
     if stored:
         notes += describe_fp8(layers or (), stored)
     if mlps:
-        notes.append(f"MLPs: {len(mlps)} gated ones, each computed as one operator between its fp8 products")
+        notes.append(f"MLPs: {len(mlps)} gated ones, each computed as one operator between its products")
     return notes
 
 

@@ -157,7 +157,7 @@ def test_the_readers_of_one_input_form_groups(bare, targets):
     _, fast, notes = both(adapted(bare("llama"), ALL["llama"] if targets == "all" else targets))
     expected = [{"q_proj", "k_proj", "v_proj"}, {"o_proj"}, {"gate_proj", "up_proj"}, {"down_proj"}] * LAYERS
     assert groups_of(fast) == expected
-    assert notes == ["linears: 14 frozen ones, computed in 8 groups that read the same input"]
+    assert notes[0] == "linears: 14 frozen ones, computed in 8 groups that read the same input"
 
 
 def test_the_groups_of_qwen_1_are_w1_with_w2(bare):
@@ -171,7 +171,8 @@ def test_models_of_conv1d_have_no_groups(bare):
 
 
 def test_each_group_multiplies_once_a_pass(bare, monkeypatch):
-    _, fast, _ = both(adapted(bare("llama"), ALL["llama"]))
+    # With an adapter on each layer of it, the MLP would be computed as one (test_half_mlp.py).
+    _, fast, _ = both(adapted(bare("llama"), ["q_proj", "up_proj"]))
     computed = []
     compute = Group.compute
     monkeypatch.setattr(Group, "compute", lambda group, x: computed.append(group) or compute(group, x))
