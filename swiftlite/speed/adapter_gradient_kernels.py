@@ -1,4 +1,4 @@
-"""Triton kernels that read an output's gradient once for both things an adapter wants of it: dy B, and the gradient of B.
+"""Triton kernels that read an output's gradient once for both things an adapter wants of it: dy B and B's gradient.
 
 Both are products with a handful of columns, bound by reading dy: (tokens, rank) sums over its columns, (columns, rank)
 over its tokens. A program takes some columns of some tokens and writes what both sums have from there; a second kernel
@@ -38,23 +38,25 @@ def through_and_gradient(incoming: Tensor, up: Tensor, read: Tensor, through: Te
     through_parts = torch.empty(column_blocks, tokens, rank, dtype=torch.float32, device=incoming.device)
     gradient_parts = torch.empty(splits, columns, rank, dtype=torch.float32, device=incoming.device)
     _parts[(column_blocks, splits)](
-        incoming, up, read, through_parts, gradient_parts, tokens, columns, rank, each, incoming.stride(0),
+        incoming, up, read, through_parts, gradient_parts, tokens, columns, each, incoming.stride(0), rank,
         up.stride(0), read.stride(0), TOKENS=_TOKENS, COLUMNS=_COLUMNS, RANK=rank_block, STAGES=_STAGES,
         num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
     gradient = torch.empty(columns, rank, dtype=torch.float32, device=incoming.device)
     _sums[(triton.cdiv(max(tokens, columns), 64), 2)](
-        through_parts, gradient_parts, through, gradient, tokens, columns, rank, through.stride(0), column_blocks,
-        splits, ROWS=64, RANK=rank_block, num_warps=4,
+        through_parts, gradient_parts, through, gradient, tokens, columns, column_blocks, splits, rank,
+        through.stride(0), ROWS=64, RANK=rank_block, num_warps=4,
     )  # fmt: skip
     return gradient
 
 
 @triton.jit
 def _parts(
-    incoming, up, read, through_parts, gradient_parts, tokens, columns, rank, each, incoming_stride, up_stride,
-    read_stride, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, RANK: tl.constexpr, STAGES: tl.constexpr,
+    incoming, up, read, through_parts, gradient_parts, tokens, columns, each, incoming_stride, rank: tl.constexpr,
+    up_stride: tl.constexpr, read_stride: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr,
+    RANK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
+    # Known when compiled, small strides let whole rows of the rank's few values be loaded at once.
     block, split = tl.program_id(0), tl.program_id(1)
     column = block * COLUMNS + tl.arange(0, COLUMNS)
     r = tl.arange(0, RANK)
@@ -79,8 +81,8 @@ def _parts(
 
 @triton.jit
 def _sums(
-    through_parts, gradient_parts, through, gradient, tokens, columns, rank, through_stride, column_blocks, splits,
-    ROWS: tl.constexpr, RANK: tl.constexpr,
+    through_parts, gradient_parts, through, gradient, tokens, columns, column_blocks, splits, rank: tl.constexpr,
+    through_stride: tl.constexpr, ROWS: tl.constexpr, RANK: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     r = tl.arange(0, RANK)

@@ -1,4 +1,4 @@
-"""Triton kernels of the gated MLP between its products in half precision, which add what the adapters say on the way."""
+"""Triton kernels of the gated MLP between its products in half precision, which add what its adapters give."""
 
 import torch
 import triton
@@ -57,8 +57,9 @@ def _launch(tokens: int, columns: int, *adapters: Tensor) -> tuple[tuple[int, in
 
 @triton.jit
 def _gated(
-    gate, up, gate_read, up_read, gate_b, up_b, product, tokens, columns, gate_stride, up_stride, gate_rank, up_rank,
-    TOKENS: tl.constexpr, COLUMNS: tl.constexpr, RANK: tl.constexpr,
+    gate, up, gate_read, up_read, gate_b, up_b, product, tokens, columns, gate_stride: tl.constexpr,
+    up_stride: tl.constexpr, gate_rank: tl.constexpr, up_rank: tl.constexpr, TOKENS: tl.constexpr,
+    COLUMNS: tl.constexpr, RANK: tl.constexpr,
 ):  # fmt: skip
     token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)).to(tl.int64)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -74,9 +75,9 @@ def _gated(
 
 @triton.jit
 def _gated_gradients(
-    incoming, back, a, gate, up, gate_read, up_read, gate_b, up_b, for_up, tokens, columns, back_stride, a_stride,
-    gate_stride, up_stride, a_rank, gate_rank, up_rank, TOKENS: tl.constexpr, COLUMNS: tl.constexpr,
-    RANK: tl.constexpr,
+    incoming, back, a, gate, up, gate_read, up_read, gate_b, up_b, for_up, tokens, columns, back_stride: tl.constexpr,
+    a_stride, gate_stride: tl.constexpr, up_stride: tl.constexpr, a_rank: tl.constexpr, gate_rank: tl.constexpr,
+    up_rank: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr, RANK: tl.constexpr,
 ):  # fmt: skip
     token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)).to(tl.int64)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
@@ -87,14 +88,10 @@ def _gated_gradients(
         up, up_read, up_b, token, column, tokens, columns, up_stride, up_rank, TOKENS, COLUMNS, RANK
     )
     r = tl.arange(0, RANK)
-    came = tl.load(
-        back + token[:, None] * back_stride + r[None, :],
-        mask=(token < tokens)[:, None] & (r < a_rank)[None, :],
-        other=0.0,
-    )
-    down = tl.load(
-        a + r[:, None] * a_stride + column[None, :], mask=(r < a_rank)[:, None] & (column < columns)[None, :], other=0.0
-    )
+    valid = (token < tokens)[:, None] & (r < a_rank)[None, :]
+    came = tl.load(back + token[:, None] * back_stride + r[None, :], mask=valid, other=0.0)
+    valid = (r < a_rank)[:, None] & (column < columns)[None, :]
+    down = tl.load(a + r[:, None] * a_stride + column[None, :], mask=valid, other=0.0)
     d = tl.dot(came, down) + tl.load(incoming + place, mask=inside, other=0.0).to(tl.float32)
     sigmoid = 1.0 / (1.0 + tl.exp(-g))
     for_gate = d * u * sigmoid * (1.0 + g * (1.0 - sigmoid))
@@ -104,19 +101,15 @@ def _gated_gradients(
 
 @triton.jit
 def _layer(
-    y, read, b, token, column, tokens, columns, read_stride, rank,
+    y, read, b, token, column, tokens, columns, read_stride: tl.constexpr, rank: tl.constexpr,
     TOKENS: tl.constexpr, COLUMNS: tl.constexpr, RANK: tl.constexpr,
 ):  # fmt: skip
     """A layer's output with its adapter's, float32; where it stands, and what of it there is."""
     r = tl.arange(0, RANK)
-    its_read = tl.load(
-        read + token[:, None] * read_stride + r[None, :],
-        mask=(token < tokens)[:, None] & (r < rank)[None, :],
-        other=0.0,
-    )
-    turned = tl.load(
-        b + column[None, :] * rank + r[:, None], mask=(column < columns)[None, :] & (r < rank)[:, None], other=0.0
-    )
+    valid = (token < tokens)[:, None] & (r < rank)[None, :]
+    its_read = tl.load(read + token[:, None] * read_stride + r[None, :], mask=valid, other=0.0)
+    valid = (column < columns)[:, None] & (r < rank)[None, :]
+    its_b = tl.load(b + column[:, None] * rank + r[None, :], mask=valid, other=0.0)
     place = token[:, None] * columns + column[None, :]
     inside = (token < tokens)[:, None] & (column < columns)[None, :]
-    return tl.dot(its_read, turned) + tl.load(y + place, mask=inside, other=0.0).to(tl.float32), place, inside
+    return tl.dot(its_read, tl.trans(its_b)) + tl.load(y + place, mask=inside, other=0.0).to(tl.float32), place, inside

@@ -9,7 +9,7 @@ from torch import nn
 from swiftlite.speed.gated_mlps import _FastMlp
 from swiftlite.speed.half_mlp import HalfLayers, half_mlp
 from swiftlite.speed.linears import speed_up_linears
-from tests.speed.test_fp8_mlp import assert_close, frozen, llama, qwen1, qwen2, results, with_lora
+from tests.speed.test_fp8_mlp import assert_close, llama, qwen1, qwen2, results, with_lora
 
 MLP = ["gate_proj", "up_proj", "down_proj"]
 
@@ -78,12 +78,17 @@ def _trained(model):
 def test_a_gpu_in_bf16_is_as_close_to_float64_as_layers_one_by_one(tokens, columns, rank):
     def tensors(device, dtype):
         generator = torch.Generator().manual_seed(0)
-        new = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        def new(*shape):
+            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+        def move(t):
+            return t.bfloat16().to(device, dtype)
+
         shapes = [(columns, 128), (columns, 128), (128, columns)]
         weights = [new(*shape) / shape[1] ** 0.5 for shape in shapes]
         adapters = [(new(rank, i) / i**0.5, new(o, rank) * 0.1) for o, i in shapes]
         x = new(tokens, 128)
-        move = lambda t: t.bfloat16().to(device, dtype)
         weights = [move(w) for w in weights]
         a, b = ([move(pair[k]).requires_grad_() for pair in adapters] for k in (0, 1))
         return move(x).requires_grad_(), weights, a, b
@@ -94,7 +99,10 @@ def test_a_gpu_in_bf16_is_as_close_to_float64_as_layers_one_by_one(tokens, colum
             first = HalfLayers(weights[:2], a[:2], b[:2], [0.5, 2.0], [], dtype)
             y = half_mlp(x, first, HalfLayers(weights[2:], a[2:], b[2:], [1.5], [], dtype), 0)
         else:
-            layer = lambda x, k, s: x @ weights[k].t() + s * (x @ a[k].t() @ b[k].t())
+
+            def layer(x, k, s):
+                return x @ weights[k].t() + s * (x @ a[k].t() @ b[k].t())
+
             y = layer(nn.functional.silu(layer(x, 0, 0.5)) * layer(x, 1, 2.0), 2, 1.5)
         torch.manual_seed(1)
         y.backward(torch.randn(y.shape, dtype=torch.float64).to(device, dtype))
