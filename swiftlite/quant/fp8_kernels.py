@@ -95,12 +95,12 @@ def _quantise_rows(
         _write(p3 + row * stride3, column_scale + start, size3, inverse, target + start, SCALED, BLOCK)
     behind = target + columns
     if ranks > 0:
-        _write_digits(behind, added, inverse, rank, ranks)  # pyrefly: ignore
-    _write_zeros(behind, ranks, spare, SPARE_BLOCK)
+        write_digits(behind, added, inverse, rank, ranks)  # pyrefly: ignore
+    write_zeros(behind, ranks, spare, SPARE_BLOCK)
 
 
 @triton.jit
-def _write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
+def write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
     added = added * inverse
     high = added.to(tl.float8e4nv)
     low = (added - high.to(tl.float32)).to(tl.float8e4nv)
@@ -110,7 +110,7 @@ def _write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
 
 
 @triton.jit
-def _write_zeros(behind, ranks: tl.constexpr, spare, SPARE_BLOCK: tl.constexpr):
+def write_zeros(behind, ranks: tl.constexpr, spare, SPARE_BLOCK: tl.constexpr):
     left = tl.arange(0, SPARE_BLOCK)
     zero = tl.zeros((SPARE_BLOCK,), tl.float32).to(tl.float8e4nv)
     tl.store(behind + left, zero, mask=(left >= 3 * ranks) & (left < spare))
@@ -162,8 +162,8 @@ def _write_extra(
     if scale > alone:
         tl.store(row_scale + row, scale)
         _write(source + row * source_stride, column_scale, columns, inverse, target, SCALED, BLOCK)
-    _write_digits(target + columns, added, inverse, rank, ranks)
-    _write_zeros(target + columns, ranks, spare, SPARE_BLOCK)
+    write_digits(target + columns, added, inverse, rank, ranks)
+    write_zeros(target + columns, ranks, spare, SPARE_BLOCK)
 
 
 @triton.jit
