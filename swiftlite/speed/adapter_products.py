@@ -24,7 +24,7 @@ def adapter_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tenso
     """
     tokens, columns = g.shape
     rank = up.shape[1]
-    grid = tiles(tokens, columns)
+    grid = tiles(tokens, columns, TOKENS, COLUMNS, PROGRAMS)
     sums = torch.empty(grid[0], tokens, rank, dtype=torch.float32, device=g.device)
     shares = torch.empty(grid[1], columns, rank, dtype=torch.float32, device=g.device)
     _products[grid](
@@ -35,10 +35,10 @@ def adapter_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tenso
     return add_up(shares, torch.empty(columns, rank, dtype=torch.float32, device=g.device))
 
 
-def tiles(tokens: int, columns: int) -> tuple[int, int]:
+def tiles(tokens: int, columns: int, height: int, width: int, programs: int) -> tuple[int, int]:
     """How many programs share the columns, and how many the tokens."""
-    across = triton.cdiv(columns, COLUMNS)
-    return across, max(min(PROGRAMS // across, triton.cdiv(tokens, TOKENS)), 1)
+    across = triton.cdiv(columns, width)
+    return across, max(min(programs // across, triton.cdiv(tokens, height)), 1)
 
 
 def rank_block(rank: int) -> int:
@@ -74,9 +74,9 @@ def load_up(up, column, columns, RANK: tl.constexpr, RANK_BLOCK: tl.constexpr):
 def add_products(
     tile, b, read, read_stride, sums, share, token, tokens, RANK: tl.constexpr, RANK_BLOCK: tl.constexpr
 ):  # fmt: skip
-    """Writes tile @ b and returns share + tile.T @ read."""
+    """Writes tile @ b and returns share + tile.T @ read; no rows are written for tokens that there are not."""
     rank = tl.arange(0, RANK_BLOCK)
-    inside = (token < tokens)[:, None] & (rank < RANK)[None, :]
+    inside = ((token >= 0) & (token < tokens))[:, None] & (rank < RANK)[None, :]
     tl.store(sums + token[:, None] * RANK + rank[None, :], tl.dot(tile, b), mask=inside)
     its_read = tl.load(read + token[:, None] * read_stride + rank[None, :], mask=inside, other=0.0)
     return tl.dot(tl.trans(tile), its_read, share)

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from swiftlite.quant.fp8 import E4M3, LARGEST, SMALLEST_SCALE
 from swiftlite.quant.fp8_kernels import write_digits, write_zeros
-from swiftlite.speed.adapter_products import COLUMNS, add_products, add_up, load_up, rank_block, store_share, tiles
+from swiftlite.speed.adapter_products import add_products, add_up, load_up, rank_block, store_share, tiles
 from swiftlite.speed.mlp_kernels import gradients, scaled
 
 TOKENS = 64
-WARPS = 4
-STAGES = 2
+COLUMNS = 128
+WARPS = 8
+STAGES = 1
+PROGRAMS = 528
 # Of a row.
 BLOCK = 4096
 ROW_WARPS = 16
@@ -47,7 +49,7 @@ def products(
         of each row, one for each of n blocks of columns.
     """
     tokens, columns = gate.shape
-    across, along = grid = tiles(tokens, columns)
+    across, along = grid = tiles(tokens, columns, TOKENS, COLUMNS, PROGRAMS)
     ranks = [0 if one is None else one.shape[1] for one in ups]
     new = {"dtype": torch.float32, "device": gate.device}
     sums = [torch.empty(across, tokens, rank, **new) if rank else None for rank in ranks]
@@ -83,24 +85,31 @@ def _products(
         b_of_up = load_up(up_b, column, columns, UP_RANK, UP_BLOCK)
         up_share = tl.zeros((COLUMNS, UP_BLOCK), tl.float32)
         up_sums += across * tokens * UP_RANK
-    for start in range(tl.program_id(1) * TOKENS, tokens, tl.num_programs(1) * TOKENS):
+    step = tl.num_programs(1) * TOKENS
+    inside_row = (column < columns)[None, :]
+    for_gate = tl.zeros((TOKENS, COLUMNS), gate.dtype.element_ty)
+    for_up = for_gate
+    # Each tile is multiplied while the next is read; handed from turn to turn it is also computed only once: Triton
+    # would compute it anew in the layout of each product.
+    for start in range(tl.program_id(1) * TOKENS, tokens + step, step):
         token = (start + tl.arange(0, TOKENS)).to(tl.int64)
-        inside = (token < tokens)[:, None] & (column < columns)[None, :]
+        inside = (token < tokens)[:, None] & inside_row
         place = token[:, None] * stride + column[None, :]
         its_place = token[:, None] * incoming_stride + column[None, :]
-        for_gate, for_up = gradients(incoming + its_place, gate + place, up + place, inside)
+        next_gate, next_up = gradients(incoming + its_place, gate + place, up + place, inside)
+        size = tl.abs(scaled(next_gate, gate_scale, column[None, :], inside_row, SCALED))
+        size = tl.maximum(size, tl.abs(scaled(next_up, up_scale, column[None, :], inside_row, SCALED)))
+        tl.store(largest + token, tl.max(size, 1), mask=token < tokens)
         if GATE_RANK > 0:
             gate_share = add_products(
-                for_gate, b_of_gate, gate_read, read_stride, gate_sums, gate_share, token, tokens, GATE_RANK, GATE_BLOCK
-            )
+                for_gate, b_of_gate, gate_read, read_stride, gate_sums, gate_share, token - step, tokens, GATE_RANK,
+                GATE_BLOCK,
+            )  # fmt: skip
         if UP_RANK > 0:
             up_share = add_products(
-                for_up, b_of_up, up_read, read_stride, up_sums, up_share, token, tokens, UP_RANK, UP_BLOCK
+                for_up, b_of_up, up_read, read_stride, up_sums, up_share, token - step, tokens, UP_RANK, UP_BLOCK
             )
-        inside_row = (column < columns)[None, :]
-        size = tl.abs(scaled(for_gate, gate_scale, column[None, :], inside_row, SCALED))
-        size = tl.maximum(size, tl.abs(scaled(for_up, up_scale, column[None, :], inside_row, SCALED)))
-        tl.store(largest + token, tl.max(size, 1), mask=token < tokens)
+        for_gate, for_up = next_gate, next_up
     if GATE_RANK > 0:
         store_share(gate_shares, gate_share, column, columns, GATE_RANK, GATE_BLOCK)
     if UP_RANK > 0:
