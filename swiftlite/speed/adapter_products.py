@@ -11,8 +11,6 @@ COLUMNS = 128
 WARPS = 4
 STAGES = 3
 PROGRAMS = 528
-# Above it a tile's sums leave too few registers.
-MOST_RANK = 64
 
 
 def adapter_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tensor:

@@ -126,9 +126,7 @@ def _gated_gradients(
     if SECOND > 0:
         rest_column = FIRST + tl.arange(0, SECOND)
         rest_inside = rest_column < columns
-        rest_gate, rest_up = gradients(
-            incoming + rest_column, gate + rest_column, up + rest_column, rest_inside
-        )
+        rest_gate, rest_up = gradients(incoming + rest_column, gate + rest_column, up + rest_column, rest_inside)
         largest = tl.maximum(
             largest, _largest(rest_gate, rest_up, column_scale, rest_column, rest_inside, gate_start, up_start, SCALED)
         )
