@@ -9,7 +9,8 @@ from torch import Tensor
 
 from swiftlite.quant.fp8 import E4M3, LARGEST, SMALLEST_SCALE
 
-_BLOCK = 4096
+# How many values of a row a thread holds at most.
+VALUES = 48
 _MOST_PARTS = 4
 
 
@@ -45,12 +46,14 @@ def quantise_rows(
     # A place holder where nothing is scaled.
     factors = scale if column_scale is None else column_scale
     strides = [part.stride(0) for part in parts] + [0] * empty
+    blocks = [max(triton.next_power_of_2(size), 16) for size in sizes]
+    warps = min(max(triton.next_power_of_2(triton.cdiv(sum(blocks), 32 * VALUES)), 4), 16)
     _quantise_rows[(tokens,)](
         *parts, *[parts[0]] * empty, factors, extra, extra_scale, out, scale, *strides,
         0 if extra is None else extra.stride(0), out.stride(0), *sizes, *[0] * empty, columns, spare, ranks,
-        PARTS=len(parts), SCALED=column_scale is not None,
-        BLOCK=min(triton.next_power_of_2(max(sizes)), _BLOCK), RANK_BLOCK=max(triton.next_power_of_2(ranks), 16),
-        SPARE_BLOCK=max(triton.next_power_of_2(spare), 16), LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE, num_warps=4,
+        SCALED=column_scale is not None, **dict(zip(("BLOCK0", "BLOCK1", "BLOCK2", "BLOCK3"), blocks + [0] * empty)),
+        RANK_BLOCK=max(triton.next_power_of_2(ranks), 16), SPARE_BLOCK=max(triton.next_power_of_2(spare), 16),
+        LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE, num_warps=warps,
     )  # fmt: skip
     return out, scale
 
@@ -59,48 +62,50 @@ def quantise_rows(
 def _quantise_rows(
     p0, p1, p2, p3, column_scale, extra, extra_scale, out, row_scale, stride0, stride1, stride2, stride3,
     extra_stride, out_stride, size0, size1, size2, size3, columns, spare, ranks: tl.constexpr,
-    PARTS: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr,
-    SPARE_BLOCK: tl.constexpr, LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
+    SCALED: tl.constexpr, BLOCK0: tl.constexpr, BLOCK1: tl.constexpr, BLOCK2: tl.constexpr, BLOCK3: tl.constexpr,
+    RANK_BLOCK: tl.constexpr, SPARE_BLOCK: tl.constexpr, LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     rank = tl.arange(0, RANK_BLOCK)
-    largest = 0.0
+    start2, start3 = size0 + size1, size0 + size1 + size2
+    # All parts are read before the first is looked at, and stay in registers until they are written.
+    values0 = _read(p0 + row * stride0, size0, BLOCK0)
+    if BLOCK1 > 0:
+        values1 = _read(p1 + row * stride1, size1, BLOCK1)
+    if BLOCK2 > 0:
+        values2 = _read(p2 + row * stride2, size2, BLOCK2)
+    if BLOCK3 > 0:
+        values3 = _read(p3 + row * stride3, size3, BLOCK3)
+    largest = tl.max(tl.abs(_scaled(values0, column_scale, size0, SCALED, BLOCK0)))
+    if BLOCK1 > 0:
+        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values1, column_scale + size0, size1, SCALED, BLOCK1))))
+    if BLOCK2 > 0:
+        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values2, column_scale + start2, size2, SCALED, BLOCK2))))
+    if BLOCK3 > 0:
+        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values3, column_scale + start3, size3, SCALED, BLOCK3))))
     if ranks > 0:
         added = tl.load(extra + row * extra_stride + rank, mask=rank < ranks, other=0.0).to(tl.float32)
         added *= tl.load(extra_scale + rank, mask=rank < ranks, other=0.0)
-        largest = tl.max(tl.abs(added))
-    # The row is read twice; the second time it comes from the cache.
-    largest = tl.maximum(largest, _largest(p0 + row * stride0, column_scale, size0, SCALED, BLOCK))
-    if PARTS > 1:
-        place = column_scale + size0
-        largest = tl.maximum(largest, _largest(p1 + row * stride1, place, size1, SCALED, BLOCK))
-    if PARTS > 2:
-        place = column_scale + size0 + size1
-        largest = tl.maximum(largest, _largest(p2 + row * stride2, place, size2, SCALED, BLOCK))
-    if PARTS > 3:
-        place = column_scale + size0 + size1 + size2
-        largest = tl.maximum(largest, _largest(p3 + row * stride3, place, size3, SCALED, BLOCK))
+        largest = tl.maximum(largest, tl.max(tl.abs(added)))
     scale = tl.maximum(largest / LARGEST, SMALLEST)
     inverse = 1.0 / scale
     tl.store(row_scale + row, scale)
     target = out + row * out_stride
-    _write(p0 + row * stride0, column_scale, size0, inverse, target, SCALED, BLOCK)
-    if PARTS > 1:
-        _write(p1 + row * stride1, column_scale + size0, size1, inverse, target + size0, SCALED, BLOCK)
-    if PARTS > 2:
-        start = size0 + size1
-        _write(p2 + row * stride2, column_scale + start, size2, inverse, target + start, SCALED, BLOCK)
-    if PARTS > 3:
-        start = size0 + size1 + size2
-        _write(p3 + row * stride3, column_scale + start, size3, inverse, target + start, SCALED, BLOCK)
+    _write(values0, column_scale, size0, inverse, target, SCALED, BLOCK0)
+    if BLOCK1 > 0:
+        _write(values1, column_scale + size0, size1, inverse, target + size0, SCALED, BLOCK1)
+    if BLOCK2 > 0:
+        _write(values2, column_scale + start2, size2, inverse, target + start2, SCALED, BLOCK2)
+    if BLOCK3 > 0:
+        _write(values3, column_scale + start3, size3, inverse, target + start3, SCALED, BLOCK3)
     behind = target + columns
     if ranks > 0:
-        _write_digits(behind, added, inverse, rank, ranks)  # pyrefly: ignore
-    _write_zeros(behind, ranks, spare, SPARE_BLOCK)
+        write_digits(behind, added, inverse, rank, ranks)  # pyrefly: ignore
+    write_zeros(behind, ranks, spare, SPARE_BLOCK)
 
 
 @triton.jit
-def _write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
+def write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
     added = added * inverse
     high = added.to(tl.float8e4nv)
     low = (added - high.to(tl.float32)).to(tl.float8e4nv)
@@ -110,7 +115,7 @@ def _write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
 
 
 @triton.jit
-def _write_zeros(behind, ranks: tl.constexpr, spare, SPARE_BLOCK: tl.constexpr):
+def write_zeros(behind, ranks: tl.constexpr, spare, SPARE_BLOCK: tl.constexpr):
     left = tl.arange(0, SPARE_BLOCK)
     zero = tl.zeros((SPARE_BLOCK,), tl.float32).to(tl.float8e4nv)
     tl.store(behind + left, zero, mask=(left >= 3 * ranks) & (left < spare))
@@ -139,7 +144,7 @@ def write_extra(
     _write_extra[(tokens,)](
         rows, scale, source, extra, extra_scale, scale if column_scale is None else column_scale,
         rows.stride(0), source.stride(0), extra.stride(0), columns, spare, ranks, SCALED=column_scale is not None,
-        BLOCK=max(min(triton.next_power_of_2(columns), _BLOCK), 16),
+        BLOCK=max(triton.next_power_of_2(columns), 16),
         RANK_BLOCK=max(triton.next_power_of_2(ranks), 16), SPARE_BLOCK=max(triton.next_power_of_2(spare), 16),
         LARGEST=LARGEST, num_warps=4,
     )  # fmt: skip
@@ -161,34 +166,32 @@ def _write_extra(
     target = rows + row * stride
     if scale > alone:
         tl.store(row_scale + row, scale)
-        _write(source + row * source_stride, column_scale, columns, inverse, target, SCALED, BLOCK)
-    _write_digits(target + columns, added, inverse, rank, ranks)
-    _write_zeros(target + columns, ranks, spare, SPARE_BLOCK)
+        values = _read(source + row * source_stride, columns, BLOCK)
+        _write(values, column_scale, columns, inverse, target, SCALED, BLOCK)
+    write_digits(target + columns, added, inverse, rank, ranks)
+    write_zeros(target + columns, ranks, spare, SPARE_BLOCK)
 
 
 @triton.jit
-def _scaled(row, column_scale, column, columns, SCALED: tl.constexpr):
-    values = tl.load(row + column, mask=column < columns, other=0.0).to(tl.float32)
+def _read(row, columns, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    return tl.load(row + column, mask=column < columns, other=0.0)
+
+
+@triton.jit
+def _scaled(values, column_scale, columns, SCALED: tl.constexpr, BLOCK: tl.constexpr):
+    values = values.to(tl.float32)
     if SCALED:
+        column = tl.arange(0, BLOCK)
         values *= tl.load(column_scale + column, mask=column < columns, other=0.0)
     return values
 
 
 @triton.jit
-def _largest(row, column_scale, columns, SCALED: tl.constexpr, BLOCK: tl.constexpr):
-    largest = tl.zeros((BLOCK,), tl.float32)
-    for start in range(0, columns, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        largest = tl.maximum(largest, tl.abs(_scaled(row, column_scale, column, columns, SCALED)))
-    return tl.max(largest)
-
-
-@triton.jit
-def _write(row, column_scale, columns, inverse, target, SCALED: tl.constexpr, BLOCK: tl.constexpr):
-    for start in range(0, columns, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        values = _scaled(row, column_scale, column, columns, SCALED) * inverse
-        tl.store(target + column, values.to(tl.float8e4nv), mask=column < columns)
+def _write(values, column_scale, columns, inverse, target, SCALED: tl.constexpr, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    values = _scaled(values, column_scale, columns, SCALED, BLOCK) * inverse
+    tl.store(target + column, values.to(tl.float8e4nv), mask=column < columns)
 
 
 def transpose(rows: Tensor, behind: Tensor | None) -> Tensor:

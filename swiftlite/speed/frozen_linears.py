@@ -14,6 +14,9 @@ from torch import Tensor
 
 from swiftlite.speed.float_product import float_product
 
+# Above it a tile of the kernels no longer fits into the shared memory of small GPUs.
+_MOST_RANK = 32
+_AMPERE = (8, 0)
 # Lists of tensors with gaps have no gradients in PyTorch's operators: `adapted` says which layers the a and b are of.
 _SCHEMA = "Tensor[] weights, Tensor[] copies, bool[] adapted"
 
@@ -138,22 +141,27 @@ def adapter_gradients(
     gradients = []
     for g, up, part, its_read in zip(incoming, ups, parts_of(back, ups), parts_of(read, ups)):
         if up is not None:
-            gradients.append(_through_and_gradient(g, up, its_read, part))
+            gradients.append(_two_products(g, up, its_read, part))
     if not gradients:
         return [], back
     assert x is not None
     return [float_product(back.t(), x), *gradients], back
 
 
-def _through_and_gradient(g: Tensor, up: Tensor, read: Tensor, through: Tensor) -> Tensor:
-    """Writes g up, (tokens, rank), into `through`; returns g^T read, (columns, rank) float32."""
-    if g.is_cuda and g.dtype.itemsize == 2:
-        from swiftlite.speed import adapter_gradient_kernels as kernels
+def _two_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tensor:
+    """g @ up into `back`, and g.T @ read in float32."""
+    if made_of_one_read(g, [up]):
+        from swiftlite.speed.adapter_products import adapter_products
 
-        if up.shape[1] <= kernels.LARGEST_RANK:
-            return kernels.through_and_gradient(g, up, read, through)
-    torch.mm(g, up, out=through)
+        return adapter_products(g, up, read, back)
+    torch.mm(g, up, out=back)
     return float_product(g.t(), read)
+
+
+def made_of_one_read(g: Tensor, ups: Sequence[Tensor | None]) -> bool:
+    """Whether the kernels of adapter_products.py take these adapters' products with the gradients g."""
+    fits = all(up is None or up.shape[1] <= _MOST_RANK for up in ups)
+    return fits and g.is_cuda and g.dtype.itemsize == 2 and torch.cuda.get_device_capability(g.device) >= _AMPERE
 
 
 def spread_gradients(adapters: Any, gradients: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor | None]:

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from swiftlite.quant.fp8 import E4M3, LARGEST, SMALLEST_SCALE
 
-# Of five pairs tried on an H200 with 8,160 x 11,008 (4096 or 2048 columns, 4 to 16 warps) the fastest.
-_BLOCK = 4096
-_WARPS = 16
+# A row is held in registers, as two blocks, from its largest value to its digits.
+WARPS = 16
+GRADIENT_WARPS = 16
 
 
 def gated(gate: Tensor, up: Tensor, *, spare: int, keep: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -27,9 +27,10 @@ def gated(gate: Tensor, up: Tensor, *, spare: int, keep: bool) -> tuple[Tensor, 
     out = torch.empty(tokens, columns + spare, dtype=E4M3, device=gate.device)
     scale = torch.empty(tokens, 1, dtype=torch.float32, device=gate.device)
     product = torch.empty(tokens, columns, dtype=gate.dtype, device=gate.device) if keep else None
+    first, second = blocks(columns)
     _gated[(tokens,)](
         gate, up, product, out, scale, gate.stride(0), out.stride(0), columns,
-        KEEP=keep, BLOCK=_block(columns), LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE, num_warps=_WARPS,
+        KEEP=keep, FIRST=first, SECOND=second, LARGEST=LARGEST, SMALLEST=SMALLEST_SCALE, num_warps=WARPS,
     )  # fmt: skip
     return out, scale, product
 
@@ -54,99 +55,123 @@ def gated_gradients(
     scale = torch.empty(tokens, 1, dtype=torch.float32, device=gate.device)
     kept = torch.empty(tokens, 2 * columns, dtype=gate.dtype, device=gate.device) if keep else None
     gate_start, up_start = (0, columns) if gate_first else (columns, 0)
+    first, second = blocks(columns)
     _gated_gradients[(tokens,)](
         incoming, gate, up, kept, out, scale, column_scale, incoming.stride(0), gate.stride(0), out.stride(0), columns,
-        gate_start, up_start, KEEP=keep, SCALED=column_scale is not None, BLOCK=_block(columns), LARGEST=LARGEST,
-        SMALLEST=SMALLEST_SCALE, num_warps=_WARPS,
+        gate_start, up_start, KEEP=keep, SCALED=column_scale is not None, FIRST=first, SECOND=second, LARGEST=LARGEST,
+        SMALLEST=SMALLEST_SCALE, num_warps=GRADIENT_WARPS,
     )  # fmt: skip
     return out, scale, kept
 
 
-def _block(columns: int) -> int:
-    return max(min(triton.next_power_of_2(columns), _BLOCK), 16)
+def blocks(columns: int) -> tuple[int, int]:
+    """Two powers of two, or one and 0, that cover the columns: 8192 and 4096 for 11,008."""
+    whole = max(triton.next_power_of_2(columns), 16)
+    half = whole // 2
+    rest = max(triton.next_power_of_2(columns - half), 16)
+    return (whole, 0) if rest >= half else (half, rest)
 
 
 @triton.jit
 def _gated(
     gate, up, product, out, row_scale, stride, out_stride, columns,
-    KEEP: tl.constexpr, BLOCK: tl.constexpr, LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
+    KEEP: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     gate += row * stride
     up += row * stride
-    largest = tl.zeros((BLOCK,), tl.float32)
-    for start in range(0, columns, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        value = _product(gate, up, column, column < columns)
-        if KEEP:
-            tl.store(product + row * columns + column, value, mask=column < columns)
-        largest = tl.maximum(largest, tl.abs(value.to(tl.float32)))
-    scale = tl.maximum(tl.max(largest) / LARGEST, SMALLEST)
+    column = tl.arange(0, FIRST)
+    value = _product(gate, up, product, row * columns, column, columns, KEEP)
+    largest = tl.max(tl.abs(value.to(tl.float32)))
+    if SECOND > 0:
+        rest_column = FIRST + tl.arange(0, SECOND)
+        rest = _product(gate, up, product, row * columns, rest_column, columns, KEEP)
+        largest = tl.maximum(largest, tl.max(tl.abs(rest.to(tl.float32))))
+    scale = tl.maximum(largest / LARGEST, SMALLEST)
     inverse = 1.0 / scale
     tl.store(row_scale + row, scale)
-    # The row is read and computed twice; the second time it comes from the cache.
-    for start in range(0, columns, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        value = _product(gate, up, column, column < columns).to(tl.float32) * inverse
-        tl.store(out + row * out_stride + column, value.to(tl.float8e4nv), mask=column < columns)
+    out += row * out_stride
+    tl.store(out + column, (value.to(tl.float32) * inverse).to(tl.float8e4nv), mask=column < columns)
+    if SECOND > 0:
+        tl.store(out + rest_column, (rest.to(tl.float32) * inverse).to(tl.float8e4nv), mask=rest_column < columns)
 
 
 @triton.jit
-def _product(gate, up, column, inside):
+def _product(gate, up, product, start, column, columns, KEEP: tl.constexpr):
+    inside = column < columns
     stored = tl.load(gate + column, mask=inside, other=0.0)
     g = stored.to(tl.float32)
     value = g / (1.0 + tl.exp(-g)) * tl.load(up + column, mask=inside, other=0.0).to(tl.float32)
-    return value.to(stored.dtype)
+    value = value.to(stored.dtype)
+    if KEEP:
+        tl.store(product + start + column, value, mask=inside)
+    return value
 
 
 @triton.jit
 def _gated_gradients(
     incoming, gate, up, kept, out, row_scale, column_scale, incoming_stride, stride, out_stride, columns,
-    gate_start, up_start, KEEP: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, LARGEST: tl.constexpr,
-    SMALLEST: tl.constexpr,
+    gate_start, up_start, KEEP: tl.constexpr, SCALED: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr,
+    LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     incoming += row * incoming_stride
     gate += row * stride
     up += row * stride
     out += row * out_stride
-    largest = tl.zeros((BLOCK,), tl.float32)
-    for start in range(0, columns, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        inside = column < columns
-        for_gate, for_up = _gradients(incoming, gate, up, column, inside)
-        if KEEP:
-            tl.store(kept + row * 2 * columns + gate_start + column, for_gate, mask=inside)
-            tl.store(kept + row * 2 * columns + up_start + column, for_up, mask=inside)
-        for_gate = _scaled(for_gate, column_scale, gate_start + column, inside, SCALED)
-        for_up = _scaled(for_up, column_scale, up_start + column, inside, SCALED)
-        largest = tl.maximum(largest, tl.maximum(tl.abs(for_gate), tl.abs(for_up)))
-    scale = tl.maximum(tl.max(largest) / LARGEST, SMALLEST)
+    column = tl.arange(0, FIRST)
+    inside = column < columns
+    for_gate, for_up = gradients(incoming + column, gate + column, up + column, inside)
+    largest = _largest(for_gate, for_up, column_scale, column, inside, gate_start, up_start, SCALED)
+    if SECOND > 0:
+        rest_column = FIRST + tl.arange(0, SECOND)
+        rest_inside = rest_column < columns
+        rest_gate, rest_up = gradients(incoming + rest_column, gate + rest_column, up + rest_column, rest_inside)
+        largest = tl.maximum(
+            largest, _largest(rest_gate, rest_up, column_scale, rest_column, rest_inside, gate_start, up_start, SCALED)
+        )
+    scale = tl.maximum(largest / LARGEST, SMALLEST)
     inverse = 1.0 / scale
     tl.store(row_scale + row, scale)
-    for start in range(0, columns, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        inside = column < columns
-        for_gate, for_up = _gradients(incoming, gate, up, column, inside)
-        for_gate = _scaled(for_gate, column_scale, gate_start + column, inside, SCALED) * inverse
-        for_up = _scaled(for_up, column_scale, up_start + column, inside, SCALED) * inverse
-        tl.store(out + gate_start + column, for_gate.to(tl.float8e4nv), mask=inside)
-        tl.store(out + up_start + column, for_up.to(tl.float8e4nv), mask=inside)
+    start = row * 2 * columns
+    _write(for_gate, kept, start, out, column_scale, column, inside, gate_start, inverse, KEEP, SCALED)
+    _write(for_up, kept, start, out, column_scale, column, inside, up_start, inverse, KEEP, SCALED)
+    if SECOND > 0:
+        _write(rest_gate, kept, start, out, column_scale, rest_column, rest_inside, gate_start, inverse, KEEP, SCALED)
+        _write(rest_up, kept, start, out, column_scale, rest_column, rest_inside, up_start, inverse, KEEP, SCALED)
 
 
 @triton.jit
-def _gradients(incoming, gate, up, column, inside):
-    stored = tl.load(gate + column, mask=inside, other=0.0)
+def _largest(for_gate, for_up, column_scale, column, inside, gate_start, up_start, SCALED: tl.constexpr):
+    for_gate = scaled(for_gate, column_scale, gate_start + column, inside, SCALED)
+    for_up = scaled(for_up, column_scale, up_start + column, inside, SCALED)
+    return tl.max(tl.maximum(tl.abs(for_gate), tl.abs(for_up)))
+
+
+@triton.jit
+def _write(
+    values, kept, start, out, column_scale, column, inside, part, inverse, KEEP: tl.constexpr, SCALED: tl.constexpr
+):
+    if KEEP:
+        tl.store(kept + start + part + column, values, mask=inside)
+    values = scaled(values, column_scale, part + column, inside, SCALED) * inverse
+    tl.store(out + part + column, values.to(tl.float8e4nv), mask=inside)
+
+
+@triton.jit
+def gradients(incoming, gate, up, inside):
+    """Of gate and up, rounded to their type."""
+    stored = tl.load(gate, mask=inside, other=0.0)
     g = stored.to(tl.float32)
-    u = tl.load(up + column, mask=inside, other=0.0).to(tl.float32)
-    d = tl.load(incoming + column, mask=inside, other=0.0).to(tl.float32)
+    u = tl.load(up, mask=inside, other=0.0).to(tl.float32)
+    d = tl.load(incoming, mask=inside, other=0.0).to(tl.float32)
     sigmoid = 1.0 / (1.0 + tl.exp(-g))
     for_gate = d * u * sigmoid * (1.0 + g * (1.0 - sigmoid))
     return for_gate.to(stored.dtype), (d * g * sigmoid).to(stored.dtype)
 
 
 @triton.jit
-def _scaled(values, column_scale, column, inside, SCALED: tl.constexpr):
+def scaled(values, column_scale, column, inside, SCALED: tl.constexpr):
     values = values.to(tl.float32)
     if SCALED:
         values *= tl.load(column_scale + column, mask=inside, other=0.0)
