@@ -8,9 +8,9 @@ from torch import Tensor
 # Tokens and columns of a tile, and the programs a launch aims at: a few for each of an H100's or H200's 132 processors.
 TOKENS = 64
 COLUMNS = 128
-WARPS = 4
+WARPS = 8
 STAGES = 3
-PROGRAMS = 528
+PROGRAMS = 264
 
 
 def adapter_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def rank_block(rank: int) -> int:
 
 @triton.jit
 def _products(
-    g, up, read, sums, shares, stride, read_stride, tokens, columns,
+    g, up, read, sums, shares, stride, read_stride: tl.constexpr, tokens, columns,
     RANK: tl.constexpr, RANK_BLOCK: tl.constexpr, TOKENS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)

