@@ -78,11 +78,11 @@ def _quantise_rows(
         values3 = _read(p3 + row * stride3, size3, BLOCK3)
     largest = tl.max(tl.abs(_scaled(values0, column_scale, size0, SCALED, BLOCK0)))
     if BLOCK1 > 0:
-        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values1, column_scale + size0, size1, SCALED, BLOCK1))))
+        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values1, column_scale + size0, size1, SCALED, BLOCK1))))  # pyrefly: ignore
     if BLOCK2 > 0:
-        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values2, column_scale + start2, size2, SCALED, BLOCK2))))
+        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values2, column_scale + start2, size2, SCALED, BLOCK2))))  # pyrefly: ignore
     if BLOCK3 > 0:
-        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values3, column_scale + start3, size3, SCALED, BLOCK3))))
+        largest = tl.maximum(largest, tl.max(tl.abs(_scaled(values3, column_scale + start3, size3, SCALED, BLOCK3))))  # pyrefly: ignore
     if ranks > 0:
         added = tl.load(extra + row * extra_stride + rank, mask=rank < ranks, other=0.0).to(tl.float32)
         added *= tl.load(extra_scale + rank, mask=rank < ranks, other=0.0)

@@ -186,9 +186,9 @@ def _by_tiles(incoming, y, gate, x, read, ups, column_scale, riders):  # pyrefly
 
     back = torch.empty_like(read)
     halves = _halves(y, gate)
-    apart = [_gate_first(one, gate) for one in (ups, parts_of(read, ups), parts_of(back, ups))]
+    its_ups, reads, backs = (_gate_first(one, gate) for one in (ups, parts_of(read, ups), parts_of(back, ups)))
     scales = None if column_scale is None else _gate_first(column_scale.chunk(2), gate)
-    for_b, largest = mlp_adapter_kernels.products(incoming, *halves, *apart, scales)
+    for_b, largest = mlp_adapter_kernels.products(incoming, *halves, its_ups, reads, backs, scales)
     quantised, row_scale = mlp_adapter_kernels.quantised(
         incoming, *halves, largest, gate_first=gate == 0, column_scale=column_scale, extra=back, extra_scale=riders[1],
         spare=riders[2].shape[1],

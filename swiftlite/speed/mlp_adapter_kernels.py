@@ -100,20 +100,22 @@ def _products(
         size = tl.abs(scaled(next_gate, gate_scale, column[None, :], inside_row, SCALED))
         size = tl.maximum(size, tl.abs(scaled(next_up, up_scale, column[None, :], inside_row, SCALED)))
         tl.store(largest + token, tl.max(size, 1), mask=token < tokens)
+        before = token - step
         if GATE_RANK > 0:
             gate_share = add_products(
-                for_gate, b_of_gate, gate_read, read_stride, gate_sums, gate_share, token - step, tokens, GATE_RANK,
-                GATE_BLOCK,
+                for_gate, b_of_gate, gate_read, read_stride, gate_sums, gate_share,  # pyrefly: ignore
+                before, tokens, GATE_RANK, GATE_BLOCK,
             )  # fmt: skip
         if UP_RANK > 0:
             up_share = add_products(
-                for_up, b_of_up, up_read, read_stride, up_sums, up_share, token - step, tokens, UP_RANK, UP_BLOCK
-            )
+                for_up, b_of_up, up_read, read_stride, up_sums, up_share,  # pyrefly: ignore
+                before, tokens, UP_RANK, UP_BLOCK,
+            )  # fmt: skip
         for_gate, for_up = next_gate, next_up
     if GATE_RANK > 0:
-        store_share(gate_shares, gate_share, column, columns, GATE_RANK, GATE_BLOCK)
+        store_share(gate_shares, gate_share, column, columns, GATE_RANK, GATE_BLOCK)  # pyrefly: ignore
     if UP_RANK > 0:
-        store_share(up_shares, up_share, column, columns, UP_RANK, UP_BLOCK)
+        store_share(up_shares, up_share, column, columns, UP_RANK, UP_BLOCK)  # pyrefly: ignore
 
 
 def quantised(

@@ -93,7 +93,7 @@ def _gated(
     out += row * out_stride
     tl.store(out + column, (value.to(tl.float32) * inverse).to(tl.float8e4nv), mask=column < columns)
     if SECOND > 0:
-        tl.store(out + rest_column, (rest.to(tl.float32) * inverse).to(tl.float8e4nv), mask=rest_column < columns)
+        tl.store(out + rest_column, (rest.to(tl.float32) * inverse).to(tl.float8e4nv), mask=rest_column < columns)  # pyrefly: ignore
 
 
 @triton.jit
@@ -137,8 +137,8 @@ def _gated_gradients(
     _write(for_gate, kept, start, out, column_scale, column, inside, gate_start, inverse, KEEP, SCALED)
     _write(for_up, kept, start, out, column_scale, column, inside, up_start, inverse, KEEP, SCALED)
     if SECOND > 0:
-        _write(rest_gate, kept, start, out, column_scale, rest_column, rest_inside, gate_start, inverse, KEEP, SCALED)
-        _write(rest_up, kept, start, out, column_scale, rest_column, rest_inside, up_start, inverse, KEEP, SCALED)
+        _write(rest_gate, kept, start, out, column_scale, rest_column, rest_inside, gate_start, inverse, KEEP, SCALED)  # pyrefly: ignore
+        _write(rest_up, kept, start, out, column_scale, rest_column, rest_inside, up_start, inverse, KEEP, SCALED)  # pyrefly: ignore
 
 
 @triton.jit
