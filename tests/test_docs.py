@@ -40,7 +40,7 @@ def test_flags_named_on_a_page_exist(page):
     from swiftlite.train.config import PtConfig, SftConfig
 
     others = {"index-url", "nproc_per_node", "check", "help_all", "print_config", "help"}
-    others |= {"books", "gsm8k", "output", "documents", "conversations", "out", "site", "target"}
+    others |= {"books", "gsm8k", "output", "documents", "conversations", "out", "site", "target", "work"}
     commands = (SftConfig, PtConfig, InferConfig, EvalConfig)
     known = {*(name for command in commands for name in command.options()), *NAMES, *NOT_YET, *others}
     assert set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", page.read_text(encoding="utf-8"))) <= known

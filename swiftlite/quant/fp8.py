@@ -120,21 +120,27 @@ def to_fp8(linears: Sequence[nn.Linear], *, spare: int = 0, copies: int = 1) -> 
     return Fp8Rows(rows, scale, back_scale, turned)
 
 
-def describe_fp8(layers: Iterable[nn.Module], stored: int) -> list[str]:
-    """What the header should say once `stored` weights of the decoder layers are in fp8, and which layers are not."""
+def describe_fp8(layers: Iterable[nn.Module], stored: int, first: int = 0) -> list[str]:
+    """What the header should say once `stored` weights of the decoder layers are in fp8, and what is not.
+
+    Args:
+        first: decoder layers before this one are not in fp8, as was asked for.
+    """
     left, frozen = Counter[str](), 0
-    for layer in layers:
+    for number, layer in enumerate(layers):
         frozen += sum(
             p.numel() for n, p in layer.named_parameters() if p.dim() > 1 and not p.requires_grad and "lora_" not in n
         )
         for name, module in layer.named_modules():
             plain = isinstance(module, nn.Linear) and not isinstance(module, Fp8Linear)
-            if plain and "lora_" not in name and not module.weight.requires_grad:
+            if plain and number >= first and "lora_" not in name and not module.weight.requires_grad:
                 left[name.removesuffix(".base_layer").rsplit(".", 1)[-1]] += 1
     notes = [
         f"fp8: {stored / 1e6:,.1f} of {frozen / 1e6:,.1f} million frozen weights of the layers (asked for: numbers "
         "change a little)"
     ]
+    if first:
+        notes.append(f"not in fp8: the first {first} of the decoder layers (--fp8_from_layer)")
     if left:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
         notes.append(

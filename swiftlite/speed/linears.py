@@ -177,11 +177,15 @@ def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
     return member.lora_A[name].weight, member.lora_B[name].weight, member.scaling[name]
 
 
-def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: int = 1) -> list[str]:
+def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: int = 1, first: int = 0) -> list[str]:
     """Groups the frozen linear layers of all decoder layers, and stores them in fp8 if that is wanted.
 
     To be called once the tuner is on the model and before it is compiled. Nothing changes for layers that train,
     carry another adapter than plain LoRA, or are no plain linear layers.
+
+    Args:
+        copies: 2 keeps the transposed weights in fp8 too.
+        first: decoder layers before this one are not stored in fp8.
 
     Returns:
         What the header should say; nothing when there is nothing to group.
@@ -197,9 +201,9 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
     if quant_method == "fp8":
         groups = [piece for group in groups for piece in _split_by_fp8(group)]
     mlps = find_gated_mlps(layers or (), groups)
-    stored = 0
+    stored, left = 0, set(suitable_linears(layers[:first])) if layers else set()
     for group in groups:
-        if quant_method == "fp8" and fits_fp8(base_of(group.members[0])):
+        if quant_method == "fp8" and group.members[0] not in left and fits_fp8(base_of(group.members[0])):
             stored += group.store_in_fp8(copies)
         for place, member in enumerate(group.members):
             _join(member, group, place)
@@ -209,14 +213,14 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
     if quant_method == "fp8" and not stored:
         raise UserError(
             "--quant_method fp8: no frozen linear layer of this model fits (sizes must be multiples of 16, adapters "
-            "plain LoRA); leave it away"
+            "plain LoRA; the first layers stay out with --fp8_from_layer); leave it away"
         )
     if base_of(suitable[0]).weight.is_cuda:
         torch.cuda.empty_cache()
         _keep_copies(model, groups)
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
     if stored:
-        notes += describe_fp8(layers or (), stored)
+        notes += describe_fp8(layers or (), stored, first)
     if mlps:
         notes.append(f"MLPs: {len(mlps)} gated ones, each computed as one operator between its products")
     return notes

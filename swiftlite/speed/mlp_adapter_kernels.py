@@ -20,7 +20,7 @@ from swiftlite.speed.mlp_kernels import gradients, scaled
 TOKENS = 64
 COLUMNS = 128
 WARPS = 8
-STAGES = 1
+STAGES = 2
 PROGRAMS = 528
 # Of a row.
 BLOCK = 4096

@@ -50,8 +50,10 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
         model, tuner = load_trainable(config, inputs, checkpoint, device, notes)
         with strategy.autocast():
             if config.speed.group_linears:
-                method, copies = config.quant.quant_method, config.quant.fp8_copies
-                notes += speed_up_linears(model, quant_method=method, copies=copies)
+                quant = config.quant
+                notes += speed_up_linears(
+                    model, quant_method=quant.quant_method, copies=quant.fp8_copies, first=quant.fp8_from_layer
+                )
             loss = choose_loss(model, config.speed.loss_impl, notes)
         rows = make_collator(config, inputs, inputs.data.train, device, config.optim.batch_size)
         longest = longest_batch(config, rows)

@@ -276,6 +276,36 @@ def test_sizes_that_are_no_multiples_of_16_stay_as_they_are_and_are_named():
     assert odd.model.layers[0].self_attn.q_proj.weight.dtype == torch.float8_e4m3fn
 
 
+def test_the_first_layers_stay_as_they_are_when_asked_for():
+    model = llama(target_modules=["q_proj", "down_proj"])
+    plain = copy.deepcopy(model)
+    notes = speed_up_linears(model, quant_method="fp8", first=1)
+    for name, parameter in plain.named_parameters():
+        if ".layers.0." in name:
+            assert torch.equal(model.get_parameter(name), parameter)
+    layers = model.get_base_model().model.layers
+    stored = [
+        sum(m.weight.numel() for m in layer.modules() if isinstance(m, nn.Linear) and m.weight.itemsize == 1)
+        for layer in layers
+    ]
+    h, f, kv = SIZES["hidden_size"], SIZES["intermediate_size"], 16
+    assert stored == [0, 2 * h * h + 2 * h * kv + 3 * h * f]
+    assert notes[2] == "not in fp8: the first 1 of the decoder layers (--fp8_from_layer)"
+    assert not any("multiples" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"quant_method": "fp8", "fp8_from_layer": -1}, "--fp8_from_layer -1: expected"),
+        ({"fp8_from_layer": 1}, "--fp8_from_layer 1 is for --quant_method fp8, not none"),
+    ],
+)
+def test_layers_to_leave_out_that_cannot_be_are_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        SftConfig(model="nano", dataset=["x"], **settings)
+
+
 def test_a_model_in_which_nothing_fits_is_refused():
     off = {"bos_token_id": 1, "eos_token_id": 2}
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=1, n_head=2, **off)).requires_grad_(False)
