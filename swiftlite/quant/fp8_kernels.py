@@ -100,12 +100,12 @@ def _quantise_rows(
         _write(values3, column_scale + start3, size3, inverse, target + start3, SCALED, BLOCK3)
     behind = target + columns
     if ranks > 0:
-        write_digits(behind, added, inverse, rank, ranks)  # pyrefly: ignore
-    write_zeros(behind, ranks, spare, SPARE_BLOCK)
+        _write_digits(behind, added, inverse, rank, ranks)  # pyrefly: ignore
+    _write_zeros(behind, ranks, spare, SPARE_BLOCK)
 
 
 @triton.jit
-def write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
+def _write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
     added = added * inverse
     high = added.to(tl.float8e4nv)
     low = (added - high.to(tl.float32)).to(tl.float8e4nv)
@@ -115,7 +115,7 @@ def write_digits(behind, added, inverse, rank, ranks: tl.constexpr):
 
 
 @triton.jit
-def write_zeros(behind, ranks: tl.constexpr, spare, SPARE_BLOCK: tl.constexpr):
+def _write_zeros(behind, ranks: tl.constexpr, spare, SPARE_BLOCK: tl.constexpr):
     left = tl.arange(0, SPARE_BLOCK)
     zero = tl.zeros((SPARE_BLOCK,), tl.float32).to(tl.float8e4nv)
     tl.store(behind + left, zero, mask=(left >= 3 * ranks) & (left < spare))
@@ -168,8 +168,8 @@ def _write_extra(
         tl.store(row_scale + row, scale)
         values = _read(source + row * source_stride, columns, BLOCK)
         _write(values, column_scale, columns, inverse, target, SCALED, BLOCK)
-    write_digits(target + columns, added, inverse, rank, ranks)
-    write_zeros(target + columns, ranks, spare, SPARE_BLOCK)
+    _write_digits(target + columns, added, inverse, rank, ranks)
+    _write_zeros(target + columns, ranks, spare, SPARE_BLOCK)
 
 
 @triton.jit

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from swiftlite.quant import fp8
-from swiftlite.speed.float_product import float_product
 from swiftlite.speed.fp8_linears import Fp8Layers, Settings, flat, input_gradient, no_read
-from swiftlite.speed.frozen_linears import adapter_gradients, made_of_one_read, parts_of, spread, spread_gradients
+from swiftlite.speed.frozen_linears import adapter_gradients, spread, spread_gradients
 
 
 def fp8_mlp(x: Tensor, first: Fp8Layers, last: Fp8Layers, gate: int) -> Tensor:
@@ -86,8 +85,8 @@ def gated_gradients(incoming: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor,
 
 def _halves(y: Tensor, gate: int) -> tuple[Tensor, Tensor]:
     """gate and up, of (tokens, 2 · columns)."""
-    for_gate, for_up = _gate_first(y.chunk(2, dim=1), gate)
-    return for_gate, for_up
+    halves = y.chunk(2, dim=1)
+    return halves[gate], halves[1 - gate]
 
 
 @torch.library.custom_op(
@@ -154,9 +153,6 @@ def _gated_backward(
     """From the gradient of silu(gate) · up: of all a of gate and up below each other, of each b / factor, of x."""
     column_scale = scale if back_scale is None else None
     ups = spread(copies[1:], adapted)
-    if for_x and riders and made_of_one_read(y, ups):
-        gradients, quantised, row_scale, back = _by_tiles(incoming, y, gate, x, read, ups, column_scale, riders)
-        return [*gradients, input_gradient(quantised, row_scale, back, rows, back_scale, turned, copies, riders)]
     if not y.is_cuda:
         both = gated_gradients(incoming, *_halves(y, gate))
         g = torch.cat(both if gate == 0 else both[::-1], 1)
@@ -178,27 +174,6 @@ def _gated_backward(
 
         write_extra(quantised, row_scale, g, back, riders[1], column_scale=column_scale)
     return [*gradients, input_gradient(quantised, row_scale, back, rows, back_scale, turned, copies, riders)]
-
-
-def _by_tiles(incoming, y, gate, x, read, ups, column_scale, riders):  # pyrefly: ignore
-    """Gradients of all a and of each b / factor, e4m3 rows with what goes back behind them, their scales, and that."""
-    from swiftlite.speed import mlp_adapter_kernels
-
-    back = torch.empty_like(read)
-    halves = _halves(y, gate)
-    its_ups, reads, backs = (_gate_first(one, gate) for one in (ups, parts_of(read, ups), parts_of(back, ups)))
-    scales = None if column_scale is None else _gate_first(column_scale.chunk(2), gate)
-    for_b, largest = mlp_adapter_kernels.products(incoming, *halves, its_ups, reads, backs, scales)
-    quantised, row_scale = mlp_adapter_kernels.quantised(
-        incoming, *halves, largest, gate_first=gate == 0, column_scale=column_scale, extra=back, extra_scale=riders[1],
-        spare=riders[2].shape[1],
-    )  # fmt: skip
-    return [float_product(back.t(), x), *_gate_first(for_b, gate)], quantised, row_scale, back
-
-
-def _gate_first(values, gate: int) -> list:  # pyrefly: ignore
-    """From the layers' order to gate, up, and back; gate: its place among the layers."""
-    return list(values) if gate == 0 else list(reversed(values))
 
 
 @_gated_backward.register_fake

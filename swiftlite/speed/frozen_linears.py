@@ -150,7 +150,7 @@ def adapter_gradients(
 
 def _two_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tensor:
     """g @ up into `back`, and g.T @ read in float32."""
-    if made_of_one_read(g, [up]):
+    if _made_of_one_read(g, up):
         from swiftlite.speed.adapter_products import adapter_products
 
         return adapter_products(g, up, read, back)
@@ -158,9 +158,9 @@ def _two_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tensor:
     return float_product(g.t(), read)
 
 
-def made_of_one_read(g: Tensor, ups: Sequence[Tensor | None]) -> bool:
-    """Whether the kernels of adapter_products.py take these adapters' products with the gradients g."""
-    fits = all(up is None or up.shape[1] <= _MOST_RANK for up in ups)
+def _made_of_one_read(g: Tensor, up: Tensor) -> bool:
+    """Whether the kernels of adapter_products.py take this adapter's products with the gradient g."""
+    fits = up.shape[1] <= _MOST_RANK
     return fits and g.is_cuda and g.dtype.itemsize == 2 and torch.cuda.get_device_capability(g.device) >= _AMPERE
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swiftlite.speed.frozen_linears import adapter_gradients, made_of_one_read
+from swiftlite.speed.frozen_linears import _made_of_one_read, adapter_gradients
 
 
 @pytest.mark.gpu
@@ -15,7 +15,7 @@ def test_both_products_are_those_of_double_precision_rounded_once(tokens, column
     g = torch.randn(tokens, columns + 64, device="cuda", dtype=dtype)[:, 32:-32]
     up, x = torch.randn(columns, rank, device="cuda", dtype=dtype), torch.randn(tokens, 48, device="cuda", dtype=dtype)
     read = torch.randn(tokens, 2 * rank, device="cuda", dtype=dtype)
-    assert made_of_one_read(g, [None, up])
+    assert _made_of_one_read(g, up)
     # The first layer has no adapter, the two others have one each.
     (for_a, first, second), back = adapter_gradients([g, g, g], x, read, [None, up, up])
     expected = torch.cat([g.double() @ up.double()] * 2, 1)
