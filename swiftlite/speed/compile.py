@@ -44,8 +44,10 @@ def compile_layers(model: nn.Module, *, dynamic: bool, trial: Callable[[], Tenso
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILE_LIMIT)
     # Grouped linears hand their outputs on through an object, which a recomputation need not repeat.
     torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
+    # Padding the products of an odd rank or width would look at the number of tokens: another one, another graph.
+    options = {"shape_padding": False} if dynamic else None
     for layer in layers:
-        layer.compile(dynamic=dynamic)
+        layer.compile(dynamic=dynamic, options=options)
     started = time.perf_counter()
     reason = _failure(model, layers, trial or partial(_small_batch, model))
     took = time.perf_counter() - started
