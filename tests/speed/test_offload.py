@@ -102,8 +102,8 @@ def test_on_cuda_gradients_stay_and_memory_falls(fresh, mode, compiled):
         if away:
             offload_activations(model)
         if compiled:
-            assert "compiled" in (note := compile_layers(model, dynamic=False, trial=trial_of(model, 4, 8192))), note
-            assert "not compiled" not in note, note
+            note = compile_layers(model, dynamic=False, trial=trial_of(model, 4, 8192))
+            assert "compiled for each shape" in note, note
         ids = torch.arange(4 * 8192, device="cuda").view(4, 8192) % 512
         for _ in range(2):
             model.zero_grad(set_to_none=True)

