@@ -1,6 +1,7 @@
 """Runs training in child processes that start with everything imported: kills, full disks, several ranks."""
 
 import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
@@ -8,17 +9,6 @@ import socket
 import tempfile
 from pathlib import Path
 from typing import Any
-
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
-    [
-        "swiftlite.cli",
-        "swiftlite.train.sft",
-        "swiftlite.train.pt",
-        "swiftlite.tuners.lora.tuner",
-        "swiftlite.tuners.full.tuner",
-    ]
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +53,7 @@ def _run(calls: list[tuple[str, dict, Mishap, dict]]) -> list[Ended]:
     started = []
     for call in calls:
         log = Path(tempfile.mkstemp(suffix=".log")[1])
-        child = _SERVER.Process(target=_child, args=(*call, str(log)))
+        child = _server().Process(target=_child, args=(*call, str(log)))
         child.start()
         started.append((child, log))
     ended = []
@@ -76,6 +66,23 @@ def _run(calls: list[tuple[str, dict, Mishap, dict]]) -> list[Ended]:
         ended.append(Ended(child.exitcode, log.read_text(encoding="utf-8")))
         log.unlink()
     return ended
+
+
+@functools.cache
+def _server() -> Any:
+    """Forks of a server that has imported everything; fresh processes, which take seconds, if that touched a GPU."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.preload"])
+    first = server.Process(target=_can_use_a_gpu)
+    first.start()
+    first.join()
+    return server if first.exitcode == 0 else multiprocessing.get_context("spawn")
+
+
+def _can_use_a_gpu() -> None:
+    import torch
+
+    raise SystemExit(torch.cuda._is_in_bad_fork())
 
 
 def _child(command: str, settings: dict[str, Any], mishap: Mishap, world: dict[str, Any], log: str) -> None:

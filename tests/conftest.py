@@ -1,6 +1,7 @@
 """Fixtures every room shares: one thread, no network, a tiny model folder and a tiny data file."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import torch
 # Before any library reads them: tests never look anything up, and forked children get no thread pools.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
+# Small graphs are compiled before a pool of compiling processes has started.
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+# pytest listens to loggers that do not propagate, and torch, once heard, describes every graph to this one.
+logging.getLogger("torch.__trace").propagate = True
 
 # Small models on shared cores are many times slower with two threads than with one.
 torch.set_num_threads(1)

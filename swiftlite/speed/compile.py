@@ -49,8 +49,10 @@ def compile_layers(model: nn.Module, *, dynamic: bool, trial: Callable[[], Tenso
     torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
     norm = find_last_norm(model)
     compiled = [*layers, *([norm] if norm is not None else [])]
+    # Padding the products of an odd rank or width would look at the number of tokens: another one, another graph.
+    options = {"shape_padding": False} if dynamic else None
     for module in compiled:
-        module.compile(dynamic=dynamic)
+        module.compile(dynamic=dynamic, options=options)
     started = time.perf_counter()
     reason = _failure(model, layers, trial or partial(_small_batch, model))
     took = time.perf_counter() - started

@@ -5,7 +5,7 @@ import torch
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.load import load_config, load_model
-from swiftlite.models.native.baichuan import BaichuanConfig, NormHead, alibi_slopes
+from swiftlite.models.native.baichuan import BaichuanConfig, BaichuanModel, NormHead, alibi_slopes
 from swiftlite.models.source import ModelSource
 from tests.models.native_originals import write_original
 from tests.shared_data import SHARED, needs_shared
@@ -53,6 +53,15 @@ def test_kernels_that_cannot_add_the_bias_are_refused_by_the_13b_only(tmp_path, 
         return
     with pytest.raises(UserError, match="--attn_impl sdpa"):
         load_model(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_bias_is_made_in_every_precision(dtype):
+    config = BaichuanConfig(vocab_size=32, hidden_size=32, intermediate_size=48, num_hidden_layers=1)
+    config.num_attention_heads, config._attn_implementation = 4, "sdpa"
+    mask = BaichuanModel(config).mask(torch.zeros(1, 3, 32, dtype=dtype), None, None, None)
+    least = torch.finfo(dtype).min
+    assert mask.dtype == dtype and mask[1].tolist() == [[0, least, least], [-1 / 16, 0, least], [-1 / 8, -1 / 16, 0]]
 
 
 def test_the_head_counts_directions_only():

@@ -279,12 +279,37 @@ def test_on_a_gpu_the_kernels_give_what_the_layers_give_one_by_one(ranks, gate, 
     assert max(distances(found, expected)) < 5e-3
 
 
+def exact_outcomes(x, groups, gate):
+    """As `outcomes`, in float64 on the stored weights, with nothing between the products rounded."""
+    trained, x = [], x.detach().double().requires_grad_()
+
+    def through(x, group):
+        layers, parts = group.fp8_layers(), []
+        a, b = [[None if t is None else t.detach().double().requires_grad_() for t in s] for s in (layers.a, layers.b)]
+        trained.extend(t for t in (*a, *b) if t is not None)
+        rows = layers.weights.rows.double() * layers.weights.scale.double()[:, None]
+        whole = (x @ rows.t() + layers.bias.double()).split(list(layers.sizes), 1)
+        for part, down, up, factor in zip(whole, a, b, layers.factors):
+            parts.append(part if down is None else part + factor * (x @ down.t()) @ up.t())
+        return parts
+
+    halves = through(x, groups[0])
+    (y,) = through(nn.functional.silu(halves[gate]) * halves[1 - gate], groups[1])
+    torch.manual_seed(3)
+    incoming = torch.randn(y.shape).bfloat16().double()
+    return [y.detach(), *torch.autograd.grad(y, [x, *trained], incoming)]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("ranks", RANKS)
-def test_a_gpu_gives_what_the_cpu_gives(ranks):
+def test_a_gpu_is_as_close_to_float64_as_the_cpu(ranks):
+    """Not to each other: an adapter that rides along may change a row's scale, and so how all of it is rounded."""
     here, there = (problem(257, 512, 1408, ranks, 1, True, device) for device in ("cuda", "cpu"))
-    output, for_x, *adapters = distances(outcomes(*here, fuse=True), outcomes(*there, fuse=True))
-    assert max(output, for_x) < 5e-2 and max(adapters, default=0) < 1e-2
+    exact = exact_outcomes(*there)
+    found, reference = (distances(outcomes(*one, fuse=True), exact) for one in (here, there))
+    # Rounded twice to a mantissa of 3 bits, each time by 2.6 % of its size on average.
+    assert max(reference) < 5e-2
+    assert all(one < 1.05 * other + 1e-3 for one, other in zip(found, reference, strict=True)), (found, reference)
 
 
 @pytest.mark.gpu

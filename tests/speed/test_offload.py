@@ -88,11 +88,13 @@ def test_a_failed_forward_leaves_no_hooks_behind(counted):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("mode", ["full", "selective"])
-def test_on_cuda_gradients_stay_and_memory_falls(mode, compiled):
-    torch._dynamo.reset()
+def test_on_cuda_gradients_stay_and_memory_falls(fresh, mode, compiled):
     sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12, "num_attention_heads": 8}
     results = []
     for away in (False, True):
+        # Graphs and checkpointed layers may hold on to the model before.
+        torch._dynamo.reset()
+        gc.collect()
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=512, max_position_embeddings=8192, **sizes))
         model = model.cuda().bfloat16().train()
@@ -100,18 +102,24 @@ def test_on_cuda_gradients_stay_and_memory_falls(mode, compiled):
         if away:
             offload_activations(model)
         if compiled:
-            compile_layers(model, dynamic=False, trial=trial_of(model, 4, 8192))
+            note = compile_layers(model, dynamic=False, trial=trial_of(model, 4, 8192))
+            assert "compiled for each shape" in note, note
         ids = torch.arange(4 * 8192, device="cuda").view(4, 8192) % 512
         for _ in range(2):
             model.zero_grad(set_to_none=True)
             gc.collect()
             torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
             hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-            hidden.float().square().mean().backward()
-        gradients = [p.grad.float().cpu() for p in model.parameters() if p.grad is not None]
-        results.append((torch.cuda.max_memory_allocated(), gradients))
+            # Not the square: that of normalised rows is always 1, and its gradients are nothing but rounding.
+            hidden.float().pow(3).mean().backward()
+        gradients = {n: p.grad.float().cpu() for n, p in model.named_parameters() if p.grad is not None}
+        results.append((torch.cuda.max_memory_allocated() - before, gradients))
         del model, hidden
     (there, references), (away, gradients) = results
-    assert all((a - b).norm() <= 1e-2 * b.norm() + 1e-6 for a, b in zip(gradients, references))
+    distances = {n: ((gradients[n] - g).norm() / g.norm()).item() for n, g in references.items()}
+    # What a kernel adds up in any order differs in the last of bf16's 8 bits.
+    assert max(distances.values()) <= 1e-2, sorted(distances.items(), key=lambda d: -d[1])[:5]
     # 12 layer inputs of 32 MiB each, of which a few are on their way at a time.
-    assert away < there - 6 * 4 * 8192 * 512 * 2, (away, there)
+    saved = (there - away) / 2**20
+    assert saved > 6 * 32, f"{saved:.0f} MiB less than {there / 2**20:.0f} MiB"

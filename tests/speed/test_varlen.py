@@ -423,19 +423,27 @@ def test_on_cuda_joined_documents_are_as_each_alone_and_nothing_waits(name):
 @pytest.mark.gpu
 @on_gpu
 def test_on_cuda_compiled_layers_take_new_borders_without_a_new_graph():
+    """Its error says which guard asked for one. A border not kept makes outputs and gradients differ altogether."""
     torch._dynamo.reset()
-    eager, compiled = make("mistral window").cuda().bfloat16(), make("mistral window").cuda().bfloat16()
+    exact, compiled = make("mistral window").bfloat16().double(), make("mistral window").cuda().bfloat16()
     for layer in compiled.model.layers:
         layer.compile(dynamic=False)
-    for step, lengths in enumerate(((9, 1, 14, 6), (30,), (10, 20), (5, 5, 20))):
-        positions = torch.cat([torch.arange(n) for n in lengths])[None].cuda()
-        row = (torch.arange(30)[None].cuda(), None, positions, borders(lengths, 6 - len(lengths)).cuda(), 30)
-        outputs = [model(**forward_inputs(model, *row), use_cache=False).logits.float() for model in (eager, compiled)]
-        assert distance(outputs[1], outputs[0]) < 5e-2
-        both = [gradients(m, out.square().mean()) for m, out in zip((eager, compiled), outputs)]
-        weights = ("model.layers.0.self_attn.k_proj.weight", "model.layers.1.self_attn.v_proj.weight")
-        assert all(distance(both[1][name].float(), both[0][name].float()) < 0.1 for name in weights)
-        if step == 0:
-            graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    names = ("model.layers.0.self_attn.k_proj.weight", "model.layers.1.self_attn.v_proj.weight")
+
+    def outcome(model, lengths):
+        device = next(model.parameters()).device
+        positions = torch.cat([torch.arange(n) for n in lengths])[None].to(device)
+        row = (torch.arange(30)[None].to(device), None, positions, borders(lengths, 6 - len(lengths)).to(device), 30)
+        logits = model(**forward_inputs(model, *row), use_cache=False).logits
+        slopes = gradients(model, logits.double().square().mean())
+        return [one.detach().double().cpu() for one in (logits, *(slopes[name] for name in names))]
+
+    stance = "default"
+    for lengths in ((9, 1, 14, 6), (30,), (10, 20), (5, 5, 20)):
+        with torch.compiler.set_stance(stance):
+            found = outcome(compiled, lengths)
+        errors = [distance(one, reference) for one, reference in zip(found, outcome(exact, lengths), strict=True)]
+        # bf16 in eager attention is off by 2 % and up to 13 %: keys' gradients are differences of large numbers.
+        assert errors[0] < 5e-2 and max(errors[1:]) < 0.2, (lengths, errors)
+        stance = "fail_on_recompile"
     torch._dynamo.reset()

@@ -16,8 +16,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-@pytest.mark.parametrize("sft_type", ["full", "lora"])
+@pytest.mark.parametrize(("sft_type", "dtype"), [("full", "fp32"), ("lora", "bf16")])
 def test_a_deterministic_run_resumes_bit_identical(tiny_model, tiny_data, tmp_path, sft_type, dtype):
     given = settings(tiny_model, tiny_data, tmp_path / "a", sft_type, deterministic=True, device="cuda", dtype=dtype)
     straight = run_sft_in_child(given)
@@ -33,17 +32,27 @@ def test_a_deterministic_run_resumes_bit_identical(tiny_model, tiny_data, tmp_pa
     assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
 
 
+WAYS = {"padded": {}, "packed": {"packing": True, "max_length": 128, "batch_size": 1}, "joined": {"padding_free": True}}
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tiny_model, tiny_data, tmp_path_factory):
+    """The losses of each way of making batches, in fp32 on the CPU."""
+    out = tmp_path_factory.mktemp("cpu")
+    return {way: losses_of(tiny_model, tiny_data, out / way, way, device="cpu", dtype="fp32") for way in WAYS}
+
+
+def losses_of(model, data, out, way, **more) -> list[float]:
+    given = settings(model, data, out, "lora", **({"lora_dropout": 0, "logging_steps": 1} | WAYS[way] | more))
+    ended = run_sft_in_child(given)
+    assert ended.code == 0, ended.output
+    return [r["loss"] for r in read_log(out / "tiny-llama" / "r" / "log.jsonl") if "loss" in r]
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bf16", 0.02), ("fp16", 0.01), ("fp32", 1e-3)])
-def test_losses_on_the_gpu_follow_those_on_the_cpu(tiny_model, tiny_data, tmp_path, dtype, tolerance):
-    losses = {}
-    for device in ("cpu", "cuda"):
-        more = {"device": device, "dtype": dtype if device == "cuda" else "fp32", "lora_dropout": 0, "logging_steps": 1}
-        ended = run_sft_in_child(settings(tiny_model, tiny_data, tmp_path / device, "lora", **more))
-        assert ended.code == 0, ended.output
-        log = read_log(tmp_path / device / "tiny-llama" / "r" / "log.jsonl")
-        losses[device] = [r["loss"] for r in log if "loss" in r]
-    assert len(losses["cpu"]) == len(losses["cuda"])
-    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=tolerance)
+def test_losses_on_the_gpu_follow_those_on_the_cpu(on_cpu, tiny_model, tiny_data, tmp_path, dtype, tolerance):
+    losses = losses_of(tiny_model, tiny_data, tmp_path, "padded", device="cuda", dtype=dtype)
+    assert losses == pytest.approx(on_cpu["padded"], rel=tolerance)
 
 
 def test_steps_without_finite_gradients_change_nothing_and_stop_the_run(tiny_model, tiny_data, tmp_path):
@@ -53,17 +62,10 @@ def test_steps_without_finite_gradients_change_nothing_and_stop_the_run(tiny_mod
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("way", [{"packing": True, "max_length": 128, "batch_size": 1}, {"padding_free": True}])
-def test_packed_and_joined_rows_train_on_the_gpu_as_on_the_cpu(tiny_model, tiny_data, tmp_path, way, compiled):
-    losses = {}
-    for device, dtype in (("cpu", "fp32"), ("cuda", "bf16")):
-        more = {"device": device, "dtype": dtype, "lora_dropout": 0, "logging_steps": 1, **way}
-        more["torch_compile"] = compiled and device == "cuda"
-        ended = run_sft_in_child(settings(tiny_model, tiny_data, tmp_path / device, "lora", **more))
-        assert ended.code == 0, ended.output
-        log = read_log(tmp_path / device / "tiny-llama" / "r" / "log.jsonl")
-        losses[device] = [r["loss"] for r in log if "loss" in r]
-    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)
+@pytest.mark.parametrize("way", ["packed", "joined"])
+def test_packed_and_joined_rows_train_on_the_gpu_as_on_the_cpu(on_cpu, tiny_model, tiny_data, tmp_path, way, compiled):
+    losses = losses_of(tiny_model, tiny_data, tmp_path, way, device="cuda", dtype="bf16", torch_compile=compiled)
+    assert losses == pytest.approx(on_cpu[way], rel=0.02)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])

@@ -180,8 +180,8 @@ class BaichuanModel(NativeDecoder):
             allowed = mask if mask.dtype == torch.bool else mask == 0
         slopes = torch.tensor(alibi_slopes(config.num_attention_heads), device=hidden.device)
         # In float32 up to here: bf16 cannot count beyond 256.
-        bias = slopes[:, None, None] * distance
-        return torch.where(allowed, bias, torch.finfo(hidden.dtype).min).to(hidden.dtype)
+        bias = (slopes[:, None, None] * distance).to(hidden.dtype)
+        return torch.where(allowed, bias, torch.finfo(hidden.dtype).min)
 
     def _refuse_kernels_without_alibi(self) -> None:
         config: Any = self.config
