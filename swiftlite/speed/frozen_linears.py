@@ -151,7 +151,7 @@ def adapter_gradients(
 def _two_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tensor:
     """g @ up into `back`, and g.T @ read in float32."""
     if _made_of_one_read(g, up):
-        from swiftlite.speed.adapter_products import adapter_products
+        from swiftlite.speed.adapter_gradient_kernels import adapter_products
 
         return adapter_products(g, up, read, back)
     torch.mm(g, up, out=back)
@@ -159,7 +159,7 @@ def _two_products(g: Tensor, up: Tensor, read: Tensor, back: Tensor) -> Tensor:
 
 
 def _made_of_one_read(g: Tensor, up: Tensor) -> bool:
-    """Whether the kernels of adapter_products.py take this adapter's products with the gradient g."""
+    """Whether the kernels of adapter_gradient_kernels.py take this adapter's products with the gradient g."""
     fits = up.shape[1] <= _MOST_RANK
     return fits and g.is_cuda and g.dtype.itemsize == 2 and torch.cuda.get_device_capability(g.device) >= _AMPERE
 

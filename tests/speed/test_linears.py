@@ -296,7 +296,8 @@ def test_compiled_layers_share_two_whole_graphs_with_the_same_gradients(bare, mo
     apply_checkpointing(fast, checkpointing)
     assert "compiled for all lengths" in compile_layers(fast, dynamic=True)
     check_equal(model, fast)
-    assert counters["stats"]["unique_graphs"] == 2
+    # Two of the layers, one of the norm behind them.
+    assert counters["stats"]["unique_graphs"] == 3
     torch._dynamo.reset()
 
 
