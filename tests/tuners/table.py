@@ -1,4 +1,4 @@
-"""One row a tuner, or a variant of one: how it is asked for, what it trains; the tests of the table run over all rows."""
+"""One row a tuner or variant of one: how it is asked for, what it trains. Tests of the table run over all rows."""
 
 import dataclasses
 import re
