@@ -43,6 +43,9 @@ class Row:
 
 
 _ALL = {"lora_target_modules": "ALL"}
+# Widths of the five linear layers in each of qwen-7b's 32, added up: in, and out.
+_INPUTS = 4 * 4096 + 11008
+_OUTPUTS = 12288 + 4096 + 2 * 11008 + 4096
 
 ROWS = [
     Row(
@@ -74,6 +77,51 @@ ROWS = [
         r"lora_[AB]\.",
         parameters=17_891_328,
         counted=_ALL,
+    ),
+    Row(
+        "adalora",
+        {"sft_type": "adalora", "learning_rate": 1e-2},
+        r"lora_[ABE]\.",
+        parameters=26_838_912,
+        percent="0.3464",
+        counted=_ALL,
+    ),
+    Row(
+        "ia3",
+        {"sft_type": "ia3", "learning_rate": 2e-2},
+        r"ia3_l\.",
+        # 32 layers: outputs of both attention layers, inputs of the three of the MLP.
+        parameters=32 * (12288 + 4096 + 4096 + 4096 + 11008),
+        counted={"ia3_feedforward_modules": ["w1", "w2", "mlp.c_proj"]},
+    ),
+    Row(
+        "vera",
+        {"sft_type": "vera", "learning_rate": 2e-2},
+        r"vera_lambda_[bd]\.",
+        # The rank and the width of the outputs.
+        parameters=32 * (5 * 256 + _OUTPUTS),
+    ),
+    # Not counted on a 7B: PEFT keeps a square matrix of each layer's width, 23 GB.
+    Row("boft", {"sft_type": "boft", "learning_rate": 1e-2}, r"boft_[Rs]\."),
+    Row(
+        "oft",
+        {"sft_type": "oft", "learning_rate": 1e-2},
+        r"oft_R\.",
+        # Skew-symmetric blocks of 32.
+        parameters=32 * _INPUTS // 32 * (32 * 31 // 2),
+    ),
+    Row(
+        "fourierft",
+        {"sft_type": "fourierft", "learning_rate": 1e-1},
+        r"fourierft_spectrum\.",
+        parameters=32 * 5 * 2000,
+    ),
+    Row("miss", {"sft_type": "miss", "learning_rate": 1e-3}, r"miss_block\.", parameters=32 * 64 * _OUTPUTS),
+    Row(
+        "miss-bat",
+        {"sft_type": "miss", "miss_variant": "bat", "learning_rate": 1e-3},
+        r"miss_block\.",
+        parameters=32 * 64 * _OUTPUTS,
     ),
     Row("full", {"sft_type": "full", "learning_rate": 3e-4}, r"", parameters=7_721_324_544),
 ]
