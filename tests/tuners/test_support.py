@@ -1,0 +1,81 @@
+"""The support matrix is true: what it says works trains as without it, what it refuses is refused in one sentence."""
+
+import importlib.util
+
+import pytest
+
+from swiftlite.config.errors import UserError
+from swiftlite.parallel.launch import World
+from swiftlite.train.config import SftConfig
+from swiftlite.train.decide import decide
+from swiftlite.tuners.registry import refusal_of, tuner_entries
+from swiftlite.tuners.support import FEATURES
+from tests.children import run_sft_in_ranks
+from tests.tuners.table import ROWS, Row, settings, train
+
+
+def refusal(row: Row, feature: str):
+    config = SftConfig(**settings(row))
+    return refusal_of(config.tuner.sft_type, feature, config.to_dict())
+
+
+CELLS = [(row, feature) for row in ROWS for feature in FEATURES]
+REFUSED = [cell for cell in CELLS if refusal(*cell)]
+WORKING = [cell for cell in CELLS if not refusal(*cell)]
+
+
+def named(cell) -> str:
+    return f"{cell[0].name}-{cell[1]}"
+
+
+def test_every_tuner_has_a_row():
+    assert {SftConfig(**settings(row)).tuner.sft_type for row in ROWS} == {entry.name for entry in tuner_entries()}
+
+
+@pytest.mark.parametrize("cell", REFUSED, ids=named)
+def test_what_is_refused_is_said_before_anything_is_loaded(cell):
+    row, feature = cell
+    flags = FEATURES[feature][1]
+    with pytest.raises(UserError) as caught:
+        decide(SftConfig(**(settings(row) | flags)), World(size=2 if feature == "ddp" else 1))
+    assert str(caught.value) == refusal(row, feature).sentence()
+    assert all(f"--{flag}" in str(caught.value) for flag in flags)
+
+
+# fp8 rounds the base: losses of another model, near it. The other features compute the same.
+TOLERANCE = {"fp8": 0.2, "bnb": 0.2}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Losses of a row's first steps without any feature; each trained once."""
+    losses: dict[str, list[float]] = {}
+
+    def of(row: Row) -> list[float]:
+        if row.name not in losses:
+            losses[row.name] = train(row, tmp_path_factory.mktemp("plain"), **SHORT).losses
+        return losses[row.name]
+
+    return of
+
+
+# A model of two layers, sizes that fp8 takes; no dropout.
+SHORT = {"max_steps": 3, "group_linears": True}
+
+
+@pytest.mark.parametrize("cell", [c for c in WORKING if c[1] != "ddp"], ids=named)
+def test_what_works_computes_what_it_does_without(cell, plain, tmp_path):
+    row, feature = cell
+    if feature == "bnb" and importlib.util.find_spec("bitsandbytes") is None:
+        pytest.skip("bitsandbytes is not installed (swiftlite[quant])")
+    losses = train(row, tmp_path, **SHORT, **FEATURES[feature][1]).losses
+    if feature == "packing":
+        # One bin of the same rows; its loss a token is the same.
+        assert len(losses) == 3
+    assert losses == pytest.approx(plain(row), rel=TOLERANCE.get(feature, 1e-4))
+
+
+@pytest.mark.parametrize("row", [row for row, feature in WORKING if feature == "ddp"], ids=lambda row: row.name)
+def test_two_processes_end_with_the_weights_of_one(row, tmp_path):
+    ended = run_sft_in_ranks(settings(row) | {"output_dir": str(tmp_path), **SHORT, "batch_size": 8}, ranks=2)
+    assert [e.code for e in ended] == [0, 0], ended
