@@ -83,9 +83,10 @@ def tuner_flags_table() -> str:
     lines = ["| tuner | flag | default | meaning |", "|---" * 4 + "|"]
     for entry in tuner_entries():
         for option in options_of(entry.name, entry.options) if entry.options else ():
-            default = " ".join(option.default) if isinstance(option.default, list) else option.default
+            default = " ".join(option.default) if isinstance(option.default, list) else str(option.default)
+            default = default.lower() if isinstance(option.default, bool) else default
             meaning = option.help.removeprefix(f"{entry.name}: ")
-            lines.append(f"| `{entry.name}` | `--{option.name}` | {str(default).lower()} | {meaning} |")
+            lines.append(f"| `{entry.name}` | `--{option.name}` | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
