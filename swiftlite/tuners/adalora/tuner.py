@@ -78,7 +78,7 @@ class AdaloraTuner(PeftTuner):
         if skipped is not None and skipped.item():
             return
         allocator, inner, config = model.base_model.rankallocator, model.base_model.model, self._config(model)
-        end = config.total_step - config.tfinal
+        end = (config.total_step or 0) - config.tfinal
         if step > end:
             allocator.mask_using_rank_pattern(inner, self.kept)
             return
