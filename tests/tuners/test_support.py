@@ -64,7 +64,12 @@ def plain(tmp_path_factory):
 SHORT = {"max_steps": 3, "max_length": 640}
 
 
-@pytest.mark.parametrize("cell", [c for c in WORKING if c[1] != "ddp"], ids=named)
+def alone(cell):
+    """One process; compiling takes most of a minute on a CPU."""
+    return pytest.param(cell, marks=pytest.mark.slow if cell[1] == "compile" else ())
+
+
+@pytest.mark.parametrize("cell", [alone(c) for c in WORKING if c[1] != "ddp"], ids=named)
 def test_what_works_computes_what_it_does_without(cell, plain, tmp_path):
     row, feature = cell
     if feature == "bnb" and importlib.util.find_spec("bitsandbytes") is None:
