@@ -105,7 +105,7 @@ ROWS = [
     Row("boft", {"sft_type": "boft", "learning_rate": 1e-2}, r"boft_[Rs]\."),
     Row(
         "oft",
-        {"sft_type": "oft", "learning_rate": 1e-2},
+        {"sft_type": "oft", "learning_rate": 3e-3},
         r"oft_R\.",
         # Skew-symmetric blocks of 32.
         parameters=32 * _INPUTS // 32 * (32 * 31 // 2),
