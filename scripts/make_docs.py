@@ -7,7 +7,10 @@ from pathlib import Path
 
 from swiftlite.cli import COMMANDS
 from swiftlite.config.help import flags_markdown
+from swiftlite.config.options import options_of
 from swiftlite.models.registry import find_model, model_names
+from swiftlite.tuners.registry import tuner_entries
+from swiftlite.tuners.support import FEATURES, Refusal
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -21,7 +24,9 @@ def pages() -> dict[str, str]:
         configs[name] = getattr(importlib.import_module(module), cls)
     models = (DOCS / "models.md").read_text(encoding="utf-8")
     models = between("models", between("templates", models, templates_table()), models_table())
-    return {"flags.md": flags_markdown(configs), "models.md": models}
+    tuners = (DOCS / "tuners.md").read_text(encoding="utf-8")
+    tuners = between("support", between("tuner-flags", tuners, tuner_flags_table()), support_table())
+    return {"flags.md": flags_markdown(configs), "models.md": models, "tuners.md": tuners}
 
 
 def between(name: str, page: str, content: str) -> str:
@@ -51,6 +56,37 @@ def templates_table() -> str:
         row = f"`{found['row']}`" if found["row"] else "the tokenizer's"
         here = ["yes" if found[key] else "-" for key in ("template", "tokenizer")]
         lines.append("| " + " | ".join([name, row, *here, *found["cases"].values()]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def support_table() -> str:
+    """Each tuner beside each feature: works, or refused with the reason (tests/tuners/test_support.py)."""
+    lines = ["| tuner | " + " | ".join(title for title, _ in FEATURES.values()) + " |"]
+    lines.append("|---" * (1 + len(FEATURES)) + "|")
+    for entry in tuner_entries():
+        cells = []
+        for feature in FEATURES:
+            refusals = [r for r in entry.refuses if r.feature == feature]
+            always = all(not r.when for r in refusals)
+            cells.append("; ".join(["works"] * (not refusals or not always) + [_refused(r) for r in refusals]))
+        lines.append("| " + " | ".join([f"`{entry.name}`", *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _refused(refusal: Refusal) -> str:
+    when = " ".join(f"--{flag} {str(value).lower()}" for flag, value in refusal.when.items())
+    return (f"with `{when}` " if when else "") + f"refused: it {refusal.why}"
+
+
+def tuner_flags_table() -> str:
+    """The settings of each tuner's own."""
+    lines = ["| tuner | flag | default | meaning |", "|---" * 4 + "|"]
+    for entry in tuner_entries():
+        for option in options_of(entry.name, entry.options) if entry.options else ():
+            default = " ".join(option.default) if isinstance(option.default, list) else str(option.default)
+            default = default.lower() if isinstance(option.default, bool) else default
+            meaning = option.help.removeprefix(f"{entry.name}: ")
+            lines.append(f"| `{entry.name}` | `--{option.name}` | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 

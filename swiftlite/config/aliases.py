@@ -58,6 +58,14 @@ NAMES: dict[str, str] = {
     "max_batch_size": "infer_batch_size",
     "mix_ratio": "train_dataset_mix_ratio",
     "hf_tokenizer": "tokenizer",
+    "ia3_target_modules": "lora_target_modules",
+    "vera_target_modules": "lora_target_modules",
+    "boft_target_modules": "lora_target_modules",
+    "fourier_target_modules": "lora_target_modules",
+    "boft_modules_to_save": "lora_modules_to_save",
+    "vera_modules_to_save": "lora_modules_to_save",
+    "ia3_modules_to_save": "lora_modules_to_save",
+    "adalora_deltaT": "adalora_delta_t",
 }
 
 # Our name -> {value elsewhere, in lower case -> our value}. List options map each element.
@@ -113,6 +121,8 @@ VALUES: dict[str, dict[str, Any]] = {
 COMPOUND: dict[tuple[str, str], dict[str, Any]] = {
     ("sft_type", "dora"): {"sft_type": "lora", "use_dora": True},
     ("sft_type", "rslora"): {"sft_type": "lora", "use_rslora": True},
+    # Its authors' later name; the maths is the same.
+    ("sft_type", "bone"): {"sft_type": "miss"},
 }
 
 
@@ -170,6 +180,7 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "lisa_activated_layers": ({"0"}, "LISA"),
     "lisa_step_interval": ({"20"}, "LISA"),
     "llamapro_num_new_blocks": (set(), "LLaMA-Pro"),
+    "boft_n_butterfly_factor": ({"1"}, "BOFT with several butterfly factors"),
     "tuner_backend": ({"peft", "swift"}, "another tuner backend"),
     "self_cognition_sample": ({"0"}, "self-cognition data"),
     "predict_with_generate": ({"false"}, "generation during training"),

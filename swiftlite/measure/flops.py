@@ -128,7 +128,8 @@ def _matmul_weights(model: nn.Module) -> Iterator[tuple[float, int, int, bool]]:
             continue
         if isinstance(module, (nn.Embedding, *convolutions)):
             continue
-        if isinstance(getattr(module, "in_features", None), int):
+        # OFT's rotations have a width in, and none out.
+        if all(isinstance(getattr(module, size, None), int) for size in ("in_features", "out_features")):
             linear: Any = module
             weight = getattr(module, "weight", None)
             trained = weight is not None and weight.requires_grad

@@ -101,13 +101,15 @@ def save_training_state(
     optimizers: list[torch.optim.Optimizer],
     schedulers: list[torch.optim.lr_scheduler.LRScheduler],
     strategy: SingleDevice,
+    tuner: dict[str, Any],
 ) -> None:
-    """Writes what resuming needs beside the weights (main process)."""
+    """Writes what resuming needs beside the weights (main process); `tuner` is the tuner's own state."""
     (folder / STATE_FILE).write_text(json.dumps(state.to_dict(), indent=2) + "\n", encoding="utf-8")
     content = {
         "optimizers": [o.state_dict() for o in optimizers],
         "schedulers": [s.state_dict() for s in schedulers],
         "strategy": strategy.state_dict(),
+        "tuner": tuner,
     }
     torch.save(content, folder / OPTIMIZER_FILE)
 
@@ -117,8 +119,8 @@ def load_training_state(
     optimizers: list[torch.optim.Optimizer],
     schedulers: list[torch.optim.lr_scheduler.LRScheduler],
     strategy: SingleDevice,
-) -> TrainState:
-    """Restores `save_training_state` and this process's random state.
+) -> tuple[TrainState, dict[str, Any]]:
+    """Restores `save_training_state` and this process's random state; returns the tuner's own state too.
 
     Raises:
         UserError: the checkpoint was written by a run of another shape.
@@ -140,7 +142,7 @@ def load_training_state(
         )
     strategy.load_state_dict(content["strategy"])
     load_random_state(folder, strategy)
-    return state
+    return state, content["tuner"]
 
 
 def _keep_precision(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

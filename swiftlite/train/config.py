@@ -16,7 +16,8 @@ from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
 from swiftlite.tuners.lora.config import LoraOptions
-from swiftlite.tuners.registry import check_tuner_name, tuner_parts
+from swiftlite.tuners.registry import check_tuner_name, refusal_of, settings_read, tuner_parts
+from swiftlite.tuners.support import features_asked
 
 
 @dataclass
@@ -200,11 +201,7 @@ class TrainConfig(CommandConfig):
                 "--offload_activations true moves what checkpointed layers keep, and --gradient_checkpointing off "
                 "checkpoints none; pass --gradient_checkpointing full or selective"
             )
-        if self.quant.quant_method != "none" and self.tuner.sft_type == "full":
-            raise UserError(
-                f"--quant_method {self.quant.quant_method} stores frozen weights and --sft_type full trains them; use "
-                "an adapter (--sft_type lora), or leave it away"
-            )
+        self.check_support()
         self._note_idle_settings()
         self._make_absolute()
 
@@ -219,14 +216,22 @@ class TrainConfig(CommandConfig):
             if getattr(self.model, name) is not None:
                 setattr(self.model, name, _absolute(getattr(self.model, name), name))
 
+    def check_support(self, world_size: int = 1) -> None:
+        """Raises a UserError where the tuner cannot go with what is asked for."""
+        settings = self.to_dict()
+        for feature in features_asked(settings, world_size):
+            refusal = refusal_of(self.tuner.sft_type, feature, settings)
+            if refusal is not None:
+                raise UserError(refusal.sentence())
+
     def _note_idle_settings(self) -> None:
         """Old command lines give LoRA's settings to full runs too; that is no error, but it is said."""
-        options = self.options()
-        idle_part = "lora" if self.tuner.sft_type == "full" else "tuner" if self.tuner.sft_type == "lora" else None
+        options, of_tuners = self.options(), {"tuner", *tuner_parts()}
+        read = settings_read(self.tuner.sft_type) | {"sft_type"}
         idle = [
             f"--{name}"
             for name, (_, source) in self.non_default().items()
-            if options[name].part == idle_part and name != "sft_type" and not source.startswith("preset")
+            if options[name].part in of_tuners and name not in read and not source.startswith("preset")
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")

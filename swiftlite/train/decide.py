@@ -15,6 +15,7 @@ from swiftlite.speed.attention import choose_attention
 from swiftlite.speed.varlen import NAME, varlen_obstacle
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers, check_optimizer
+from swiftlite.tuners.registry import refusal_of
 
 _ROWS_PER_STEP = 16
 # Parameters.
@@ -29,6 +30,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
     Raises:
         UserError: something asked for cannot run here.
     """
+    config.check_support(world.size)
     device = choose_device(config.model, world.local_rank)
     if device.type == "cuda":
         grow_segments()
@@ -67,8 +69,9 @@ def _decide_speed(config: TrainConfig, device: torch.device) -> None:
     if plain and speed.loss_impl == "auto":
         config.set("loss_impl", "plain")
     obstacle = fp8_obstacle(device, DTYPES[config.model.dtype])
-    if speed.speed == "max" and "quant_method" not in config.sources and config.tuner.sft_type != "full":
-        config.set("quant_method", "fp8" if device.type == "cuda" and obstacle is None else "none")
+    if speed.speed == "max" and "quant_method" not in config.sources:
+        refused = refusal_of(config.tuner.sft_type, "fp8", config.to_dict()) is not None
+        config.set("quant_method", "fp8" if device.type == "cuda" and obstacle is None and not refused else "none")
     if quant.quant_method == "fp8":
         if obstacle is not None:
             raise UserError(f"--quant_method fp8: {obstacle}; use --quant_method none, or bnb to save memory")

@@ -58,11 +58,15 @@ def build_job(
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
     optimizers, in_backward = _optimizers(config.optim, model, tuner, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
+    tuner_state = None
     if checkpoint:
-        state = load_training_state(checkpoint, optimizers, schedulers, strategy)
+        state, tuner_state = load_training_state(checkpoint, optimizers, schedulers, strategy)
         _continue_from(checkpoint, run, state, total_steps, strategy)
     else:
         state = TrainState(world_size=strategy.world.size)
+    tuner.begin(model, optimizers, total_steps, lambda: state.step)
+    if tuner_state:
+        tuner.load_state_dict(model, tuner_state)
     eval_rows = config.run.eval_batch_size or config.optim.batch_size
     reset_peak(strategy.device)
     meter = Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS)
@@ -83,7 +87,7 @@ def build_job(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         save_weights=save_weights,
-        saves_adapter=tuner.saves_adapter,
+        tuner=tuner,
         meter=meter,
         reporters=reporters,
         state=state,

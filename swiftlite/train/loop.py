@@ -32,6 +32,7 @@ from swiftlite.train.saving import WeightsWriter
 from swiftlite.train.signals import EXIT_CODES, StopRequest
 from swiftlite.train.state import TrainState
 from swiftlite.train.trackers import Reporter
+from swiftlite.tuners.tuner import Tuner
 
 
 @dataclasses.dataclass
@@ -58,7 +59,7 @@ class Job:
     steps_per_epoch: float
     total_steps: int
     save_weights: WeightsWriter
-    saves_adapter: bool
+    tuner: Tuner
     meter: Meter
     reporters: list[Reporter]
     state: TrainState
@@ -123,7 +124,7 @@ class Loop:
         job, run = self.job, self.job.config.run
         with job.meter.pause():
             if job.strategy.world.is_main:
-                adapter = job.saves_adapter
+                adapter = job.tuner.saves_adapter
                 states = 0 if run.save_only_model else state_bytes(job.config.optim, job.model)
                 size = checkpoint_bytes(job.model, adapter=adapter, optimizer_bytes=states)
                 if run.save_strategy != "no":
@@ -142,7 +143,9 @@ class Loop:
         for i, batch in enumerate(batches.micro_batches):
             with job.strategy.micro_batch(last=i == last):
                 loss = job.forward(**loss_inputs(batch)) / batches.denominator
-                job.strategy.backward(loss)
+                penalty = job.tuner.penalty(job.model) if i == last else None
+                # Processes are summed.
+                job.strategy.backward(loss if penalty is None else loss + penalty / job.strategy.world.size)
             total += loss.detach()
         if job.in_backward is None:
             norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)
@@ -269,7 +272,8 @@ class Loop:
         def write(folder: Path) -> None:
             job.save_weights(folder)
             if not job.config.run.save_only_model:
-                save_training_state(folder, state, job.optimizers, job.schedulers, job.strategy)
+                tuner = job.tuner.state_dict(job.model)
+                save_training_state(folder, state, job.optimizers, job.schedulers, job.strategy, tuner)
 
         with job.meter.pause():
             write_folder(target, job.strategy, write, lambda folder: save_random_state(folder, job.strategy))

@@ -8,7 +8,11 @@ from swiftlite.config.options import option
 
 @dataclass
 class TunerConfig:
-    sft_type: str = option("lora", "the tuner: lora (with dora, rslora, lora+ as its options) or full")
+    sft_type: str = option(
+        "lora",
+        "the tuner: lora (dora, rslora and lora+ are options of it), full, adalora, ia3, vera, boft, oft, fourierft or "
+        "miss",
+    )
     freeze_parameters_ratio: float = option(
         0.0, "full: freeze the first layers until this share of all parameters is frozen", rare=True
     )

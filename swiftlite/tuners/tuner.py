@@ -1,7 +1,7 @@
 """What a tuner is: it turns a base model into one with something to train, and knows how that is saved."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,6 +44,26 @@ class Tuner:
             {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
         ]
         return [g for g in groups if g["params"]]
+
+    def begin(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        total_steps: int,
+        steps_taken: Callable[[], int],
+    ) -> None:
+        """Called once before the first step of a run; `steps_taken` counts on, and with a resumed run from there."""
+
+    def penalty(self, model: nn.Module) -> torch.Tensor | None:
+        """What is added to the loss of each step (0-d, with gradients) but not logged with it; None for nothing."""
+        return None
+
+    def state_dict(self, model: nn.Module) -> dict[str, Any]:
+        """What a resumed run needs of the tuner beside the weights, as tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, model: nn.Module, state: dict[str, Any]) -> None:
+        """Restores `state_dict`, after `begin`."""
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Writes the weights as safetensors in the layout other tools read; with `dtype`, rounded to it."""

@@ -10,6 +10,7 @@ from swiftlite.models.registry import find_model
 from swiftlite.models.source import ModelSource
 from swiftlite.train.config import SftConfig
 from swiftlite.tuners.registry import make_tuner
+from tests.tuners.table import ROWS
 
 
 def meta_model(name: str):
@@ -22,6 +23,13 @@ def trainable(name: str, **settings) -> tuple[int, int]:
     model = make_tuner(config.tuner.sft_type, config).apply(meta_model(name))
     count = count_parameters(model)
     return count.trainable, count.total - count.trainable
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if r.parameters], ids=lambda row: row.name)
+def test_qwen_7b_has_the_trainable_parameters_of_the_table(row):
+    count, frozen = trainable("qwen-7b-chat", **(row.flags | row.counted))
+    assert count == row.parameters
+    assert row.percent in (None, f"{100 * count / (count + frozen):.4f}")
 
 
 # Totals by the formula of the family: 2Vh + L(4h^2 + 3h + 3hf + 2h) + h with biases on q, k, v only.
@@ -76,10 +84,6 @@ def test_default_targets_of_yi(name, expected):
 
 def test_llama3_default_targets_are_those_of_the_seeds_unsloth_row():
     assert trainable("llama3-8b-instruct", lora_target_modules="DEFAULT")[0] == 4_718_592
-
-
-def test_full_trains_everything():
-    assert trainable("qwen-7b-chat", sft_type="full") == (7_721_324_544, 0)
 
 
 def test_the_embedding_saved_beside_the_adapter_is_trained_in_full():

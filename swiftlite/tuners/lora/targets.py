@@ -12,7 +12,9 @@ from swiftlite.config.options import closest
 from swiftlite.models.registry import find_family
 
 
-def target_modules(model: PreTrainedModel, names: list[str], regex: str | None) -> list[str] | str:
+def target_modules(
+    model: PreTrainedModel, names: list[str], regex: str | None, flag: str = "--lora_target_modules"
+) -> list[str] | str:
     """PEFT's `target_modules` for the user's words: name suffixes, or a pattern.
 
     Raises:
@@ -29,7 +31,7 @@ def target_modules(model: PreTrainedModel, names: list[str], regex: str | None) 
         elif name == "DEFAULT":
             suffixes += _family_default(model)
         else:
-            suffixes.append(_checked_suffix(model, name, "--lora_target_modules"))
+            suffixes.append(_checked_suffix(model, name, flag))
     return sorted(set(suffixes))
 
 
@@ -56,6 +58,14 @@ def linear_names(model: PreTrainedModel) -> list[str]:
     wanted = {n for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head}
     others = {n for n, _ in model.named_modules() if n} - wanted
     return sorted({_shortest_suffix(name, others) for name in wanted})
+
+
+def matched(model: nn.Module, targets: list[str] | str) -> list[tuple[str, nn.Module]]:
+    """Full names and modules of the linear layers that PEFT's `target_modules` (suffixes, or a pattern) mean."""
+    linears = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Linear, Conv1D))]
+    if isinstance(targets, str):
+        return [(n, m) for n, m in linears if re.fullmatch(targets, n)]
+    return [(n, m) for n, m in linears if any(n == t or n.endswith("." + t) for t in targets)]
 
 
 def embedding_name(model: PreTrainedModel) -> str:

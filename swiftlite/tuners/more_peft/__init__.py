@@ -1,0 +1,1 @@
+"""Tuners that are PEFT's and need nothing but their settings."""
