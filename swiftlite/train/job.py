@@ -83,7 +83,7 @@ def build_job(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         save_weights=save_weights,
-        saves_adapter=tuner.saves_adapter,
+        tuner=tuner,
         meter=meter,
         reporters=reporters,
         state=state,

@@ -32,6 +32,7 @@ from swiftlite.train.saving import WeightsWriter
 from swiftlite.train.signals import EXIT_CODES, StopRequest
 from swiftlite.train.state import TrainState
 from swiftlite.train.trackers import Reporter
+from swiftlite.tuners.tuner import Tuner
 
 
 @dataclasses.dataclass
@@ -58,7 +59,7 @@ class Job:
     steps_per_epoch: float
     total_steps: int
     save_weights: WeightsWriter
-    saves_adapter: bool
+    tuner: Tuner
     meter: Meter
     reporters: list[Reporter]
     state: TrainState
@@ -85,7 +86,7 @@ class Loop:
     def __init__(self, job: Job):
         self.job = job
         self.state = job.state
-        self.parameters = [p for p in job.model.parameters() if p.requires_grad]
+        self.parameters = _trainable(job.model)
         self._readback = Readback(job.state, job.strategy, job.run, job.config.optim.max_bad_steps)
         self._late_log: _LateLog | None = None
         # A CPU has computed by the time it has been asked to.
@@ -123,7 +124,7 @@ class Loop:
         job, run = self.job, self.job.config.run
         with job.meter.pause():
             if job.strategy.world.is_main:
-                adapter = job.saves_adapter
+                adapter = job.tuner.saves_adapter
                 states = 0 if run.save_only_model else state_bytes(job.config.optim, job.model)
                 size = checkpoint_bytes(job.model, adapter=adapter, optimizer_bytes=states)
                 if run.save_strategy != "no":
@@ -136,6 +137,10 @@ class Loop:
     def _train_step(self, batches: StepBatches) -> None:
         job, state = self.job, self.state
         started = time.perf_counter()
+        if job.tuner.before_step(job.model, job.optimizers, state.step):
+            self.parameters = _trainable(job.model)
+            # DDP only reduces the gradients of what it saw to need one.
+            job.forward = job.strategy.wrap(job.loss)
         job.forward.train()
         total = torch.zeros((), device=job.strategy.device)
         last = len(batches.micro_batches) - 1
@@ -321,6 +326,10 @@ class Loop:
             **self.job.meter.total(),
             **peak_memory(self.job.strategy.device).as_dict(),
         }
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _is_due(strategy: str, step: int, every: int, end_of_epoch: bool) -> bool:

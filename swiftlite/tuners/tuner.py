@@ -33,12 +33,25 @@ class Tuner:
         """Puts the tuner's saved weights on the base, ready to train further."""
         raise TypeError(f"{type(self).__name__} must define load")
 
+    def trained(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        """Name and parameter of all that the run updates at one time or another."""
+        return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+    def before_step(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int) -> bool:
+        """Called before each optimizer step, on every process; `step` steps are done by then, also after a resume.
+
+        What it does may depend on nothing but `step` and what checkpoints hold, or a resumed run would go another way.
+
+        Returns:
+            Whether other parameters than before need gradients now.
+        """
+        return False
+
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Optimizer groups of the trainable parameters: biases and norms without weight decay."""
+        """Optimizer groups of the trained parameters: biases and norms without weight decay."""
         decayed, plain = [], []
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                (plain if parameter.dim() < 2 or "norm" in name.lower() else decayed).append(parameter)
+        for name, parameter in self.trained(model):
+            (plain if parameter.dim() < 2 or "norm" in name.lower() else decayed).append(parameter)
         groups = [
             {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
             {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
