@@ -15,8 +15,9 @@ from swiftlite.models.config import ModelConfig, ScratchOptions
 from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
+from swiftlite.tuners.lisa.config import LisaOptions
 from swiftlite.tuners.lora.config import LoraOptions
-from swiftlite.tuners.registry import check_tuner_name, tuner_parts
+from swiftlite.tuners.registry import check_tuner_name, find_tuner, tuner_parts
 
 
 @dataclass
@@ -159,6 +160,7 @@ class TrainConfig(CommandConfig):
     data: DataConfig
     tuner: TunerConfig
     lora: LoraOptions
+    lisa: LisaOptions
     optim: OptimConfig
     quant: QuantOptions
     speed: SpeedOptions
@@ -200,10 +202,15 @@ class TrainConfig(CommandConfig):
                 "--offload_activations true moves what checkpointed layers keep, and --gradient_checkpointing off "
                 "checkpoints none; pass --gradient_checkpointing full or selective"
             )
-        if self.quant.quant_method != "none" and self.tuner.sft_type == "full":
+        if self.quant.quant_method != "none" and find_tuner(self.tuner.sft_type).whole:
             raise UserError(
-                f"--quant_method {self.quant.quant_method} stores frozen weights and --sft_type full trains them; use "
-                "an adapter (--sft_type lora), or leave it away"
+                f"--quant_method {self.quant.quant_method} stores frozen weights in few bits and --sft_type "
+                f"{self.tuner.sft_type} trains or saves whole ones; use an adapter (--sft_type lora), or leave it away"
+            )
+        if self.tuner.sft_type == "full" and self.lisa.lisa_activated_layers and self.speed.group_linears:
+            raise UserError(
+                "--group_linears true computes frozen layers in another way and --lisa_activated_layers will train "
+                "them; leave it away"
             )
         self._note_idle_settings()
         self._make_absolute()
@@ -220,13 +227,15 @@ class TrainConfig(CommandConfig):
                 setattr(self.model, name, _absolute(getattr(self.model, name), name))
 
     def _note_idle_settings(self) -> None:
-        """Old command lines give LoRA's settings to full runs too; that is no error, but it is said."""
+        """Old command lines give LoRA's settings to full runs too, and so on; that is no error, but it is said."""
         options = self.options()
-        idle_part = "lora" if self.tuner.sft_type == "full" else "tuner" if self.tuner.sft_type == "lora" else None
+        own = find_tuner(self.tuner.sft_type).options
+        idle_parts = {part for part, kind in tuner_parts().items() if kind is not own}
+        idle_parts |= set() if self.tuner.sft_type == "full" else {"tuner"}
         idle = [
             f"--{name}"
             for name, (_, source) in self.non_default().items()
-            if options[name].part == idle_part and name != "sft_type" and not source.startswith("preset")
+            if options[name].part in idle_parts and name != "sft_type" and not source.startswith("preset")
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")
@@ -254,6 +263,7 @@ class SftConfig(TrainConfig):
             "num_train_epochs": 1,
             "lora_target_modules": ["DEFAULT"],
             "lora_dropout": 0.05,
+            "adapter_init": "xavier",
             "lr_scheduler_type": "linear",
             "weight_decay": 0.01,
             "adam_beta2": 0.999,

@@ -15,6 +15,7 @@ from swiftlite.speed.attention import choose_attention
 from swiftlite.speed.varlen import NAME, varlen_obstacle
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers, check_optimizer
+from swiftlite.tuners.registry import find_tuner
 
 _ROWS_PER_STEP = 16
 # Parameters.
@@ -63,11 +64,13 @@ def _decide_speed(config: TrainConfig, device: torch.device) -> None:
         # Of other runs `decide_compile` knows more once the model is there.
         config.set("torch_compile", device.type == "cuda" and not plain)
     if speed.group_linears is None:
-        config.set("group_linears", not plain)
+        # LISA trains layers that are frozen when they would be grouped.
+        takes_turns = config.tuner.sft_type == "full" and config.lisa.lisa_activated_layers > 0
+        config.set("group_linears", not plain and not takes_turns)
     if plain and speed.loss_impl == "auto":
         config.set("loss_impl", "plain")
     obstacle = fp8_obstacle(device, DTYPES[config.model.dtype])
-    if speed.speed == "max" and "quant_method" not in config.sources and config.tuner.sft_type != "full":
+    if speed.speed == "max" and "quant_method" not in config.sources and not find_tuner(config.tuner.sft_type).whole:
         config.set("quant_method", "fp8" if device.type == "cuda" and obstacle is None else "none")
     if quant.quant_method == "fp8":
         if obstacle is not None:

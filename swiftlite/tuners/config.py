@@ -8,7 +8,9 @@ from swiftlite.config.options import option
 
 @dataclass
 class TunerConfig:
-    sft_type: str = option("lora", "the tuner: lora (with dora, rslora, lora+ as its options) or full")
+    sft_type: str = option(
+        "lora", "the tuner: lora (with dora, rslora, lora+ as its options), full (with lisa), adapter or llamapro"
+    )
     freeze_parameters_ratio: float = option(
         0.0, "full: freeze the first layers until this share of all parameters is frozen", rare=True
     )
@@ -16,6 +18,9 @@ class TunerConfig:
     freeze_parameters_regex: str | None = option(None, "full: freeze parameters whose name matches", rare=True)
     trainable_parameters: list[str] = option(
         [], "full: train parameters whose name starts so, whatever froze them", rare=True
+    )
+    trainable_parameters_regex: str | None = option(
+        None, "full: train parameters whose name matches, whatever froze them", rare=True
     )
 
     def check(self) -> None:

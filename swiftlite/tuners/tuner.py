@@ -9,18 +9,22 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from swiftlite.config.errors import UserError
+
 
 class Tuner:
     """Base of all tuners; `config` is the command's settings.
 
     Attributes:
         saves_adapter: a checkpoint holds only the tuner's own weights and needs the base beside it.
+        notes: what the header should say of what `apply` did.
     """
 
     saves_adapter: ClassVar[bool] = False
 
     def __init__(self, config: Any):
         self.config = config
+        self.notes: list[str] = []
 
     def apply(self, model: PreTrainedModel, new_tokens: Sequence[int] = ()) -> nn.Module:
         """Freezes and adds what this tuner freezes and adds; returns the model to train.
@@ -70,6 +74,15 @@ class Tuner:
         file = folder / "config.json"
         config = json.loads(file.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
         file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def refuse_new_tokens(sft_type: str, new_tokens: Sequence[int]) -> None:
+    """Raises a UserError when tokens are new and this tuner leaves their rows of the embedding frozen."""
+    if new_tokens:
+        raise UserError(
+            f"--add_tokens: the rows of {len(new_tokens)} new tokens must be trained and --sft_type {sft_type} leaves "
+            "the embedding frozen; choose --sft_type lora or full"
+        )
 
 
 def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
