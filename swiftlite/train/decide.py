@@ -41,7 +41,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
         config.set("learning_rate", _learning_rate(config))
     if config.optim.optim_precision == "auto":
         whole = isinstance(config, PtConfig) or dtype == "fp16"
-        config.set("optim_precision", "fp32" if whole and config.tuner.sft_type == "full" else "same")
+        config.set("optim_precision", "fp32" if whole and find_tuner(config.tuner.sft_type).whole else "same")
     _decide_speed(config, device)
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")

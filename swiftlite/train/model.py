@@ -129,14 +129,16 @@ def check_isolation(model: PreTrainedModel, flag: str) -> None:
 def _note_untouched(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: list[str]) -> None:
     """A frozen embedding cannot learn the template's own tokens."""
     embedding = base.get_input_embeddings()
-    trained = config.tuner.sft_type == "full" or "EMBEDDING" in config.lora.lora_modules_to_save
+    lora = config.tuner.sft_type == "lora"
+    trained = config.tuner.sft_type == "full" or (lora and "EMBEDDING" in config.lora.lora_modules_to_save)
     if trained or inputs.source.dummy_seed is not None:
         return
     ids = [i for i in inputs.template.stop_token_ids if i not in inputs.new_tokens]
     missed = untouched_tokens(embedding, ids)
     if missed:
         names = ", ".join(map(str, inputs.tokenizer.convert_ids_to_tokens(missed)))
+        train_it = "train it with --lora_modules_to_save EMBEDDING lm_head, or " if lora else ""
         notes.append(
-            f"warning: {names} of the template seem untrained in this model, and the embedding is frozen; train it "
-            f"with --lora_modules_to_save EMBEDDING lm_head, or choose the model's own --template"
+            f"warning: {names} of the template seem untrained in this model, and the embedding is frozen; {train_it}"
+            "choose the model's own --template"
         )
