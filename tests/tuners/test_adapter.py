@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from swiftlite.config.errors import UserError
 from swiftlite.infer.config import InferConfig
 from swiftlite.infer.loading import load_parts
+from swiftlite.speed.linears import speed_up_linears
 from swiftlite.train.config import SftConfig
 from swiftlite.tuners.added import load_saved_adapter
 from swiftlite.tuners.registry import make_tuner
@@ -80,6 +81,17 @@ def test_all_adapter_weights_learn_and_nothing_else(tiny_model):
         optimizer.zero_grad()
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {n for n in before if ".adapter." in n}
+
+
+def test_frozen_layers_may_be_grouped_under_it(tiny_model):
+    _, model = adapted(tiny_model, preset="seed")
+    _, grouped = adapted(tiny_model, preset="seed")
+    assert speed_up_linears(grouped) == ["linears: 14 frozen ones, computed in 8 groups that read the same input"]
+    for one in (model, grouped):
+        one(input_ids=IDS, labels=IDS).loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(grouped.get_parameter(name).grad, parameter.grad)
 
 
 def test_a_saved_adapter_goes_on_where_it_was_and_serves_inference(tiny_model, tmp_path):

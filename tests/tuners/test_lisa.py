@@ -167,6 +167,12 @@ def test_steps_in_the_backward_pass_train_the_drawn_layers_too(settings, tmp_pat
     assert all(torch.equal(weights[n], expected[n]) for n in expected)
 
 
+def test_layers_keep_what_they_learnt_in_fp32_while_they_sleep(settings, tmp_path):
+    more = {"dtype": "bf16", "optim_precision": "fp32", "lisa_step_interval": 1, "save_strategy": "steps"}
+    run = run_sft(SftConfig(**settings | more | {"save_steps": 3, "max_steps": 4}, output_dir=str(tmp_path))).run
+    assert {t.dtype for t in load_file(run / "checkpoint-3" / "model.safetensors").values()} == {torch.float32}
+
+
 def test_two_ranks_train_the_same_layers_as_one_process(settings, tmp_path):
     one, two = tmp_path / "1", tmp_path / "2"
     accumulating = settings | {"output_dir": str(one), "gradient_accumulation_steps": 2}

@@ -153,6 +153,15 @@ def test_what_cannot_be_is_refused(settings, words):
         expanded(model_of("llama with biases"), **settings)
 
 
+def test_a_model_that_could_not_be_opened_again_is_refused():
+    """Every second layer has experts; behind a new layer it would be the other ones."""
+    config = Qwen3MoeConfig(
+        **SIZES, head_dim=8, num_experts=2, num_experts_per_tok=1, decoder_sparse_step=2, moe_intermediate_size=8
+    )
+    with pytest.raises(UserError, match="could not be opened again"):
+        expanded(AutoModelForCausalLM.from_config(config), llamapro_num_new_blocks=4)
+
+
 def test_a_model_whose_copies_are_not_silent_is_refused():
     model = model_of("llama with biases")
     for layer in model.model.layers:

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
+from swiftlite.models.dummy import build_dummy
 from swiftlite.models.layers import find_layers
 from swiftlite.models.modes import in_mode
 
@@ -25,7 +26,8 @@ def expand(model: PreTrainedModel, blocks: int, groups: int) -> list[int]:
     zero attention and MLP add nothing, and the model computes what it did. That is seen to by a trial (not on meta).
 
     Raises:
-        UserError: the layers cannot be grouped so, or the expanded model computes something else.
+        UserError: the layers cannot be grouped so, the expanded model computes something else, or its config could not
+            describe it.
     """
     layers = find_layers(model)
     if layers is None or len(layers) % groups:
@@ -53,6 +55,7 @@ def expand(model: PreTrainedModel, blocks: int, groups: int) -> list[int]:
             f"--sft_type llamapro: copies of the layers of {type(model).__name__} do not stay silent, so it cannot be "
             "expanded without changing what it computes; choose another --sft_type"
         )
+    _check_reopens(model)
     return new
 
 
@@ -78,6 +81,19 @@ def _expand_config(config: Any, origins: list[int]) -> None:
         if isinstance(value, list) and len(value) == old and "layer" in name:
             setattr(config, name, [value[origin] for origin in origins])
     config.num_hidden_layers = len(origins)
+
+
+def _check_reopens(model: PreTrainedModel) -> None:
+    """Raises a UserError when the config describes another model: some kinds of layer go by number (every second one
+    with experts, say), which new layers have moved."""
+    # Building a model writes its attention into the config.
+    again = build_dummy(copy.deepcopy(model.config), model.dtype, torch.device("meta"), "eager", 0)
+    shapes, described = ({n: p.shape for n, p in m.named_parameters()} for m in (model, again))
+    if shapes != described:
+        raise UserError(
+            f"--sft_type llamapro: which layer of {type(model).__name__} is of which kind goes by its number, so a "
+            "deeper one could not be opened again; choose other --llamapro_num_groups, or another --sft_type"
+        )
 
 
 @torch.no_grad()
