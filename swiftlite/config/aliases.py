@@ -137,12 +137,22 @@ def _bits(value: Any) -> dict[str, Any]:
     return {"quant_method": "bnb"} if str(value) == "4" else {"quantization_bit": value}
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 # Settings elsewhere whose meaning is another setting here.
 REWRITES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "use_flash_attn": lambda v: {} if str(v).lower() == "auto" else {"attn_impl": "flash" if _flag(v) else "sdpa"},
     "do_sample": lambda v: {} if _flag(v) else {"temperature": 0.0},
     "quantization_bit": _bits,
     "quant_bits": _bits,
+    # A share in ms-swift 2.0, prefixes of names later.
+    "freeze_parameters": lambda v: {"freeze_parameters_ratio" if _is_number(v) else "freeze_parameters": v},
     "use_loss_scale": lambda v: {"loss_scale": "react" if _flag(v) else "default"},
 }
 
@@ -177,9 +187,6 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "galore_rank": (set(), "GaLore"),
     "galore_optim_per_parameter": ({"false"}, "GaLore"),
     "galore_with_embedding": ({"false"}, "GaLore"),
-    "lisa_activated_layers": ({"0"}, "LISA"),
-    "lisa_step_interval": ({"20"}, "LISA"),
-    "llamapro_num_new_blocks": (set(), "LLaMA-Pro"),
     "boft_n_butterfly_factor": ({"1"}, "BOFT with several butterfly factors"),
     "tuner_backend": ({"peft", "swift"}, "another tuner backend"),
     "self_cognition_sample": ({"0"}, "self-cognition data"),
@@ -242,15 +249,13 @@ def spell(given: list[Given], options: dict[str, Option], command: str) -> Spell
 
 def _rename(item: Given, options: dict[str, Option]) -> dict[str, Any]:
     name = item.name.replace("-", "_")
-    if name in options:
-        return {name: item.value}
     if name in REWRITES:
         try:
             return REWRITES[name](item.value)
         except ValueError:
             raise UsageError(f"{item.written}: {item.value!r} is not true or false") from None
-    name = NAMES.get(name, name)
-    return {name: item.value}
+    # A command may have a name of ms-swift's as an option of its own.
+    return {name if name in options else NAMES.get(name, name): item.value}
 
 
 def _unfold(settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from swiftlite.models.load import load_config, load_model, load_tokenizer, templ
 from swiftlite.models.new_tokens import fit_embedding
 from swiftlite.models.source import ModelSource, resolve_model
 from swiftlite.speed.attention import choose_attention
-from swiftlite.tuners.adapter import load_adapter
+from swiftlite.tuners.added import load_saved_adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +85,13 @@ def context_length(config: PretrainedConfig) -> int | None:
 
 def _with_adapter(base: PreTrainedModel, source: ModelSource, merge: bool) -> Any:
     assert source.adapter is not None
-    model: Any = load_adapter(base, source.adapter, trainable=False)
+    model = load_saved_adapter(base, source.adapter)
     if not merge:
         return model
+    if model is base:
+        raise UserError(
+            f"--merge_lora: the adapter {source.adapter} adds modules that are no part of a weight; leave the flag away"
+        )
     kind = model.active_peft_config
     if kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
         raise UserError(

@@ -23,7 +23,7 @@ class SingleDevice:
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == "fp16" and device.type == "cuda")
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The module whose forward is called in training."""
+        """The module whose forward is called in training; once more when other parameters need gradients."""
         return model
 
     @contextlib.contextmanager
@@ -120,14 +120,26 @@ class DataParallel(SingleDevice):
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        self._ddp: nn.parallel.DistributedDataParallel | None = None
 
     def wrap(self, model: nn.Module) -> nn.Module:
         ids = [self.device.index] if self.device.type == "cuda" else None
-        self._ddp = nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        first = self._ddp is None
+        if self._ddp is not None:
+            # The wrapper itself lies in a cycle, which Python may never collect; this holds as much as all gradients.
+            self._ddp.reducer = self._ddp.logger = None  # pyrefly: ignore
+        self._ddp = nn.parallel.DistributedDataParallel(
+            model,
+            device_ids=ids,
+            gradient_as_bucket_view=True,
+            # Wrapped again, the copies are equal already.
+            init_sync=first,
+        )
         return self._ddp
 
     @contextlib.contextmanager
     def micro_batch(self, *, last: bool) -> Iterator[None]:
+        assert self._ddp is not None
         with contextlib.nullcontext() if last else self._ddp.no_sync(), self.autocast():
             yield
 

@@ -18,7 +18,11 @@ class StepInBackward:
         self._optimizers = dict(optimizers)
         self._norms: list[Tensor] = []
         for weight in self._optimizers:
+            needs_gradient = weight.requires_grad
+            # Only then it takes a hook, which stays: a tuner may train it later.
+            weight.requires_grad = True
             weight.register_post_accumulate_grad_hook(self._step)
+            weight.requires_grad = needs_gradient
 
     def norm(self) -> Tensor:
         """The norm of all gradients since the last call (0-d float32), which is not finite if one of them was not."""

@@ -39,7 +39,9 @@ def run_check(config: SftConfig) -> CheckResult:
     if inputs.source.adapter is None:
         # Starts that decompose the weights need weights; the count does not depend on them.
         config.set("init_lora_weights", "false")
-        model = make_tuner(config.tuner.sft_type, config).apply(model)
+        tuner = make_tuner(config.tuner.sft_type, config)
+        model = tuner.apply(model)
+        notes += tuner.notes
     else:
         notes.append(f"goes on with the adapter {inputs.source.adapter}, which is not counted here")
     lines = header_lines(config, notes, model, inputs, world.size)

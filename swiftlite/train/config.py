@@ -15,6 +15,7 @@ from swiftlite.models.config import ModelConfig, ScratchOptions
 from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
+from swiftlite.tuners.lisa.config import LisaOptions
 from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import check_tuner_name, refusal_of, settings_read, tuner_parts
 from swiftlite.tuners.support import features_asked
@@ -160,6 +161,7 @@ class TrainConfig(CommandConfig):
     data: DataConfig
     tuner: TunerConfig
     lora: LoraOptions
+    lisa: LisaOptions
     optim: OptimConfig
     quant: QuantOptions
     speed: SpeedOptions
@@ -202,6 +204,11 @@ class TrainConfig(CommandConfig):
                 "checkpoints none; pass --gradient_checkpointing full or selective"
             )
         self.check_support()
+        if self.tuner.sft_type == "full" and self.lisa.lisa_activated_layers and self.speed.group_linears:
+            raise UserError(
+                "--group_linears true computes frozen layers in another way and --lisa_activated_layers will train "
+                "them; leave it away"
+            )
         self._note_idle_settings()
         self._make_absolute()
 
@@ -259,6 +266,7 @@ class SftConfig(TrainConfig):
             "num_train_epochs": 1,
             "lora_target_modules": ["DEFAULT"],
             "lora_dropout": 0.05,
+            "adapter_init": "xavier",
             "lr_scheduler_type": "linear",
             "weight_decay": 0.01,
             "adam_beta2": 0.999,

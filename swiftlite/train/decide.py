@@ -15,7 +15,7 @@ from swiftlite.speed.attention import choose_attention
 from swiftlite.speed.varlen import NAME, varlen_obstacle
 from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.optimizer import build_schedulers, check_optimizer
-from swiftlite.tuners.registry import refusal_of
+from swiftlite.tuners.registry import find_tuner, refusal_of
 
 _ROWS_PER_STEP = 16
 # Parameters.
@@ -42,7 +42,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
         config.set("learning_rate", _learning_rate(config))
     if config.optim.optim_precision == "auto":
         whole = isinstance(config, PtConfig) or dtype == "fp16"
-        config.set("optim_precision", "fp32" if whole and config.tuner.sft_type == "full" else "same")
+        config.set("optim_precision", "fp32" if whole and find_tuner(config.tuner.sft_type).whole else "same")
     _decide_speed(config, device)
     if config.lora.lora_dtype == "auto":
         config.set("lora_dtype", "fp32")
@@ -65,7 +65,9 @@ def _decide_speed(config: TrainConfig, device: torch.device) -> None:
         # Of other runs `decide_compile` knows more once the model is there.
         config.set("torch_compile", device.type == "cuda" and not plain)
     if speed.group_linears is None:
-        config.set("group_linears", not plain)
+        # LISA trains layers that are frozen when they would be grouped.
+        takes_turns = config.tuner.sft_type == "full" and config.lisa.lisa_activated_layers > 0
+        config.set("group_linears", not plain and not takes_turns)
     if plain and speed.loss_impl == "auto":
         config.set("loss_impl", "plain")
     obstacle = fp8_obstacle(device, DTYPES[config.model.dtype])

@@ -58,6 +58,10 @@ def build_job(
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
     optimizers, in_backward = _optimizers(config.optim, model, tuner, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
+    if in_backward is not None:
+        # Without gradients nothing is updated; the schedules of weights that a tuner trains later see a step.
+        for optimizer in optimizers:
+            optimizer.step()
     tuner_state = None
     if checkpoint:
         state, tuner_state = load_training_state(checkpoint, optimizers, schedulers, strategy)

@@ -86,7 +86,7 @@ class Loop:
     def __init__(self, job: Job):
         self.job = job
         self.state = job.state
-        self.parameters = [p for p in job.model.parameters() if p.requires_grad]
+        self.parameters = _trainable(job.model)
         self._readback = Readback(job.state, job.strategy, job.run, job.config.optim.max_bad_steps)
         self._late_log: _LateLog | None = None
         # A CPU has computed by the time it has been asked to.
@@ -137,6 +137,10 @@ class Loop:
     def _train_step(self, batches: StepBatches) -> None:
         job, state = self.job, self.state
         started = time.perf_counter()
+        if job.tuner.before_step(job.model, job.optimizers, state.step):
+            self.parameters = _trainable(job.model)
+            # DDP only reduces the gradients of what it saw to need one.
+            job.forward = job.strategy.wrap(job.loss)
         job.forward.train()
         total = torch.zeros((), device=job.strategy.device)
         last = len(batches.micro_batches) - 1
@@ -325,6 +329,10 @@ class Loop:
             **self.job.meter.total(),
             **peak_memory(self.job.strategy.device).as_dict(),
         }
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _is_due(strategy: str, step: int, every: int, end_of_epoch: bool) -> bool:

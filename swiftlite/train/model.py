@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from swiftlite.config.errors import UserError
 from swiftlite.models.device import DTYPES
 from swiftlite.models.layers import find_layers
-from swiftlite.models.load import load_model
+from swiftlite.models.load import load_config, load_model
 from swiftlite.models.new_tokens import fit_embedding, untouched_tokens
 from swiftlite.quant.bnb import to_nf4
 from swiftlite.speed.attention import keeps_documents_apart, settle_attention
@@ -38,7 +38,9 @@ def load_trainable(
     # What fp16 training updates must be fp32, and a checkpoint of such weights must not be rounded on its way in.
     whole_in_fp32 = trains_fp32(config) and not tuner.saves_adapter
     dtype = torch.float32 if whole_in_fp32 else DTYPES[config.model.dtype]
-    base = load_model(source, inputs.model_config, dtype, device, config.model.attn_impl)
+    # A tuner may have made the model deeper.
+    model_config = inputs.model_config if checkpoint is None or tuner.saves_adapter else load_config(source)
+    base = load_model(source, model_config, dtype, device, config.model.attn_impl)
     config.set("attn_impl", settle_attention(base, notes))
     isolate(base, config, notes)
     fit_embedding(base, len(inputs.tokenizer))
@@ -54,13 +56,15 @@ def load_trainable(
             given = [f"--{n}" for n, s in config.sources.items() if n in LORA_FLAGS and not s.startswith("preset")]
             idle = f" ({', '.join(given)}: no effect)" if given else ""
             notes.append(f"going on with the adapter {source.adapter}; its own rank and targets hold{idle}")
+    notes += tuner.notes
     if config.optim.gradient_checkpointing != "auto":
         apply_checkpointing(model, config.optim.gradient_checkpointing)
     if config.speed.offload_activations:
         offload_activations(model)
     if whole_in_fp32:
+        trained = {id(parameter) for _, parameter in tuner.trained(model)}
         for parameter in model.parameters():
-            if not parameter.requires_grad:
+            if id(parameter) not in trained:
                 parameter.data = parameter.data.to(DTYPES[config.model.dtype])
     elif config.model.dtype == "bf16" and not tuner.saves_adapter and config.optim.optim_precision == "same":
         notes.append(
@@ -125,14 +129,16 @@ def check_isolation(model: PreTrainedModel, flag: str) -> None:
 def _note_untouched(base: PreTrainedModel, config: TrainConfig, inputs: Inputs, notes: list[str]) -> None:
     """A frozen embedding cannot learn the template's own tokens."""
     embedding = base.get_input_embeddings()
-    trained = config.tuner.sft_type == "full" or "EMBEDDING" in config.lora.lora_modules_to_save
+    lora = config.tuner.sft_type == "lora"
+    trained = config.tuner.sft_type == "full" or (lora and "EMBEDDING" in config.lora.lora_modules_to_save)
     if trained or inputs.source.dummy_seed is not None:
         return
     ids = [i for i in inputs.template.stop_token_ids if i not in inputs.new_tokens]
     missed = untouched_tokens(embedding, ids)
     if missed:
         names = ", ".join(map(str, inputs.tokenizer.convert_ids_to_tokens(missed)))
+        train_it = "train it with --lora_modules_to_save EMBEDDING lm_head, or " if lora else ""
         notes.append(
-            f"warning: {names} of the template seem untrained in this model, and the embedding is frozen; train it "
-            f"with --lora_modules_to_save EMBEDDING lm_head, or choose the model's own --template"
+            f"warning: {names} of the template seem untrained in this model, and the embedding is frozen; {train_it}"
+            "choose the model's own --template"
         )

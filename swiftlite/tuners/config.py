@@ -10,8 +10,8 @@ from swiftlite.config.options import option
 class TunerConfig:
     sft_type: str = option(
         "lora",
-        "the tuner: lora (dora, rslora and lora+ are options of it), full, adalora, ia3, vera, boft, oft, fourierft or "
-        "miss",
+        "the tuner: lora (dora, rslora and lora+ are options of it), full (with lisa), adapter, llamapro, adalora, ia3, "
+        "vera, boft, oft, fourierft or miss",
     )
     freeze_parameters_ratio: float = option(
         0.0, "full: freeze the first layers until this share of all parameters is frozen", rare=True
@@ -20,6 +20,9 @@ class TunerConfig:
     freeze_parameters_regex: str | None = option(None, "full: freeze parameters whose name matches", rare=True)
     trainable_parameters: list[str] = option(
         [], "full: train parameters whose name starts so, whatever froze them", rare=True
+    )
+    trainable_parameters_regex: str | None = option(
+        None, "full: train parameters whose name matches, whatever froze them", rare=True
     )
 
     def check(self) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
 from swiftlite.tuners.adalora.config import AdaloraOptions
+from swiftlite.tuners.bottleneck.config import AdapterOptions
+from swiftlite.tuners.lisa.config import LisaOptions
+from swiftlite.tuners.llamapro.config import LlamaproOptions
 from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.more_peft.config import (
     BoftOptions,
@@ -29,8 +32,9 @@ class TunerEntry:
 
     Attributes:
         name: the value of `--sft_type`.
-        target: `module:Class` of the Tuner.
+        target: `module:Class` of the Tuner, or a function that makes it.
         options: its settings class, or None; several tuners may share one.
+        whole: it trains or saves whole weights.
         reads: settings outside that class which it follows too.
         refuses: what it cannot go with.
     """
@@ -38,6 +42,8 @@ class TunerEntry:
     name: str
     target: str
     options: type | None = None
+    _: dataclasses.KW_ONLY
+    whole: bool = False
     reads: tuple[str, ...] = ()
     refuses: tuple[Refusal, ...] = ()
 
@@ -67,6 +73,16 @@ def tuner_entries() -> list[TunerEntry]:
     return list(_TUNERS.values())
 
 
+def find_tuner(name: str) -> TunerEntry:
+    """The tuner of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    check_tuner_name(name)
+    return _TUNERS[name]
+
+
 def refusal_of(name: str, feature: str, settings: Mapping[str, Any]) -> Refusal | None:
     """Why the tuner of that name cannot go with a feature under these settings, or None where it does."""
     return find_refusal(_TUNERS[name].refuses, feature, settings)
@@ -81,26 +97,29 @@ def settings_read(name: str) -> set[str]:
 
 def make_tuner(name: str, config: Any) -> "Tuner":
     """The tuner of that name for a command's settings (which hold its part)."""
-    check_tuner_name(name)
-    entry = _TUNERS[name]
+    entry = find_tuner(name)
     module, cls = entry.target.split(":")
     return getattr(importlib.import_module(module), cls)(config)
 
 
+def _few_bits(why: str, instead: str, when: Mapping[str, Any] | None = None) -> tuple[Refusal, ...]:
+    return tuple(Refusal(feature, why, instead, when or {}) for feature in ("fp8", "bnb"))
+
+
 _PEFT_READS = ("lora_target_modules", "target_regex", "lora_modules_to_save", "lora_dtype")
-_MORE = "swiftlite.tuners.more_peft.tuners:"
-_TRAINS_BASE = tuple(
-    Refusal(
-        feature,
-        "stores frozen weights and --sft_type full trains them",
-        "use an adapter (--sft_type lora), or leave it away",
-    )
-    for feature in ("fp8", "bnb")
+_FULL_READS = (
+    "freeze_parameters_ratio",
+    "freeze_parameters",
+    "freeze_parameters_regex",
+    "trainable_parameters",
+    "trainable_parameters_regex",
 )
-_READS_WEIGHTS = "stores weights as codes, and --miss_variant bat multiplies by the weights themselves"
-_BAT_READS_WEIGHTS = tuple(
-    Refusal(feature, _READS_WEIGHTS, "use --miss_variant balance, or leave it away", {"miss_variant": "bat"})
-    for feature in ("fp8", "bnb")
+_MORE = "swiftlite.tuners.more_peft.tuners:"
+_NO_WHOLE = "use an adapter (--sft_type lora), or leave it away"
+_BAT_READS_WEIGHTS = _few_bits(
+    "stores weights as codes, and --miss_variant bat multiplies by the weights themselves",
+    "use --miss_variant balance, or leave it away",
+    {"miss_variant": "bat"},
 )
 _DORA_IN_FP8 = Refusal(
     "fp8",
@@ -113,14 +132,21 @@ register_tuner(TunerEntry("lora", "swiftlite.tuners.lora.tuner:LoraTuner", LoraO
 register_tuner(
     TunerEntry(
         "full",
-        "swiftlite.tuners.full.tuner:FullTuner",
-        reads=(
-            "freeze_parameters_ratio",
-            "freeze_parameters",
-            "freeze_parameters_regex",
-            "trainable_parameters",
-        ),
-        refuses=_TRAINS_BASE,
+        "swiftlite.tuners.lisa.tuner:full_tuner",
+        LisaOptions,
+        whole=True,
+        reads=_FULL_READS,
+        refuses=_few_bits("stores frozen weights and --sft_type full trains them", _NO_WHOLE),
+    )
+)
+register_tuner(TunerEntry("adapter", "swiftlite.tuners.bottleneck.tuner:AdapterTuner", AdapterOptions))
+register_tuner(
+    TunerEntry(
+        "llamapro",
+        "swiftlite.tuners.llamapro.tuner:LlamaproTuner",
+        LlamaproOptions,
+        whole=True,
+        refuses=_few_bits("stores frozen weights in few bits and --sft_type llamapro saves whole ones", _NO_WHOLE),
     )
 )
 register_tuner(
@@ -128,12 +154,14 @@ register_tuner(
         "adalora",
         "swiftlite.tuners.adalora.tuner:AdaloraTuner",
         AdaloraOptions,
-        (*_PEFT_READS, "lora_alpha", "lora_dropout"),
+        reads=(*_PEFT_READS, "lora_alpha", "lora_dropout"),
     )
 )
-register_tuner(TunerEntry("ia3", _MORE + "Ia3Tuner", Ia3Options, _PEFT_READS))
-register_tuner(TunerEntry("vera", _MORE + "VeraTuner", VeraOptions, _PEFT_READS))
-register_tuner(TunerEntry("boft", _MORE + "BoftTuner", BoftOptions, _PEFT_READS))
-register_tuner(TunerEntry("oft", _MORE + "OftTuner", OftOptions, _PEFT_READS))
-register_tuner(TunerEntry("fourierft", _MORE + "FourierftTuner", FourierftOptions, _PEFT_READS))
-register_tuner(TunerEntry("miss", _MORE + "MissTuner", MissOptions, _PEFT_READS, _BAT_READS_WEIGHTS))
+register_tuner(TunerEntry("ia3", _MORE + "Ia3Tuner", Ia3Options, reads=_PEFT_READS))
+register_tuner(TunerEntry("vera", _MORE + "VeraTuner", VeraOptions, reads=_PEFT_READS))
+register_tuner(TunerEntry("boft", _MORE + "BoftTuner", BoftOptions, reads=_PEFT_READS))
+register_tuner(TunerEntry("oft", _MORE + "OftTuner", OftOptions, reads=_PEFT_READS))
+register_tuner(TunerEntry("fourierft", _MORE + "FourierftTuner", FourierftOptions, reads=_PEFT_READS))
+register_tuner(
+    TunerEntry("miss", _MORE + "MissTuner", MissOptions, reads=_PEFT_READS, refuses=_BAT_READS_WEIGHTS)
+)

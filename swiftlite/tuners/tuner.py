@@ -9,18 +9,22 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from swiftlite.config.errors import UserError
+
 
 class Tuner:
     """Base of all tuners; `config` is the command's settings.
 
     Attributes:
         saves_adapter: a checkpoint holds only the tuner's own weights and needs the base beside it.
+        notes: what the header should say of what `apply` did.
     """
 
     saves_adapter: ClassVar[bool] = False
 
     def __init__(self, config: Any):
         self.config = config
+        self.notes: list[str] = []
 
     def apply(self, model: PreTrainedModel, new_tokens: Sequence[int] = ()) -> nn.Module:
         """Freezes and adds what this tuner freezes and adds; returns the model to train.
@@ -33,12 +37,25 @@ class Tuner:
         """Puts the tuner's saved weights on the base, ready to train further."""
         raise TypeError(f"{type(self).__name__} must define load")
 
+    def trained(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        """Name and parameter of all that the run updates at one time or another."""
+        return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+    def before_step(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int) -> bool:
+        """Called before each optimizer step, on every process; `step` steps are done by then, also after a resume.
+
+        What it does may depend on nothing but `step` and what checkpoints hold, or a resumed run would go another way.
+
+        Returns:
+            Whether other parameters than before need gradients now.
+        """
+        return False
+
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Optimizer groups of the trainable parameters: biases and norms without weight decay."""
+        """Optimizer groups of the trained parameters: biases and norms without weight decay."""
         decayed, plain = [], []
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                (plain if parameter.dim() < 2 or "norm" in name.lower() else decayed).append(parameter)
+        for name, parameter in self.trained(model):
+            (plain if parameter.dim() < 2 or "norm" in name.lower() else decayed).append(parameter)
         groups = [
             {"params": decayed, "lr": learning_rate, "weight_decay": weight_decay},
             {"params": plain, "lr": learning_rate, "weight_decay": 0.0},
@@ -77,6 +94,15 @@ class Tuner:
         file = folder / "config.json"
         config = json.loads(file.read_text(encoding="utf-8")) | {"dtype": str(dtype).removeprefix("torch.")}
         file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def refuse_new_tokens(sft_type: str, new_tokens: Sequence[int]) -> None:
+    """Raises a UserError when tokens are new and this tuner leaves their rows of the embedding frozen."""
+    if new_tokens:
+        raise UserError(
+            f"--add_tokens: the rows of {len(new_tokens)} new tokens must be trained and --sft_type {sft_type} leaves "
+            "the embedding frozen; choose --sft_type lora or full"
+        )
 
 
 def _rounded(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -33,6 +33,29 @@ def test_full_freezes_by_pattern(tiny_model):
     assert not any("layers.0" in n or "embed" in n for n in trained_names(model))
 
 
+def test_what_is_trainable_by_pattern_stays_so_whatever_freezes_it(tiny_model):
+    _, model = tuned(
+        tiny_model,
+        sft_type="full",
+        freeze_parameters_ratio=0.9,
+        trainable_parameters_regex=r"layers\.0\..*q_proj|embed",
+    )
+    assert {"model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight"} <= trained_names(model)
+    assert "model.layers.0.self_attn.k_proj.weight" not in trained_names(model)
+
+
+def test_a_number_is_the_share_that_ms_swift_2_froze(tiny_model):
+    config = SftConfig(model=str(tiny_model), dataset="demo", sft_type="full", freeze_parameters="0.5")
+    assert config.tuner.freeze_parameters_ratio == 0.5 and config.tuner.freeze_parameters == []
+
+
+def test_new_tokens_need_the_embedding(tiny_model):
+    for settings in ({"freeze_parameters": ["model.embed"]}, {"sft_type": "adapter"}, {"sft_type": "llamapro"}):
+        config = SftConfig(model=str(tiny_model), dataset="demo", **({"sft_type": "full"} | settings))
+        with pytest.raises(UserError, match="--add_tokens"):
+            make_tuner(config.tuner.sft_type, config).apply(AutoModelForCausalLM.from_pretrained(tiny_model), [3])
+
+
 def test_full_freezes_the_first_share_of_elements(tiny_model):
     _, model = tuned(tiny_model, sft_type="full", freeze_parameters_ratio=0.5)
     parameters = list(model.named_parameters())
@@ -54,6 +77,7 @@ def test_full_freezes_the_first_share_of_elements(tiny_model):
         ({"lora_modules_to_save": "hed"}, "--lora_modules_to_save"),
         ({"sft_type": "full", "freeze_parameters": ["modle."]}, "--freeze_parameters"),
         ({"sft_type": "full", "freeze_parameters_regex": "zzz"}, "--freeze_parameters_regex"),
+        ({"sft_type": "full", "trainable_parameters_regex": "zzz"}, "--trainable_parameters_regex"),
         ({"sft_type": "full", "freeze_parameters_ratio": 1.0}, "no parameter to train"),
     ],
 )

@@ -1,0 +1,122 @@
+"""Tuners that add modules of ours to a frozen base: how the modules are saved and put back."""
+
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from swiftlite.config.errors import UserError
+from swiftlite.tuners.adapter import load_adapter
+from swiftlite.tuners.registry import find_tuner
+from swiftlite.tuners.tuner import Tuner, refuse_new_tokens
+
+# Names as in PEFT's folders, so that such a folder is known as an adapter; the key tells whose it is.
+_CONFIG, _WEIGHTS, _KEY = "adapter_config.json", "adapter_model.safetensors", "swiftlite_tuner"
+
+
+class AddedModules(Tuner):
+    """Base of such tuners.
+
+    Attributes:
+        name: the value of `--sft_type`.
+    """
+
+    saves_adapter: ClassVar[bool] = True
+    name: ClassVar[str]
+
+    def settings(self) -> dict[str, Any]:
+        """What `attach` has to know, as JSON."""
+        raise TypeError(f"{type(self).__name__} must define settings")
+
+    @staticmethod
+    def attach(model: PreTrainedModel, settings: dict[str, Any]) -> None:
+        """Adds the modules to the model, in place."""
+        raise TypeError("a tuner that adds modules must define attach")
+
+    def apply(self, model: PreTrainedModel, new_tokens: Sequence[int] = ()) -> nn.Module:
+        refuse_new_tokens(self.name, new_tokens)
+        model.requires_grad_(False)
+        self._added = self.settings()
+        self.attach(model, self._added)
+        return model
+
+    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        """The settings the adapter was made with hold.
+
+        Raises:
+            UserError: it is another tuner's, cannot be read, or does not fit.
+        """
+        config = _read_config(folder)
+        if config.get(_KEY) != self.name:
+            theirs = config.get(_KEY) or config.get("peft_type", "unknown")
+            raise UserError(
+                f"--sft_type {self.name}: the adapter {folder} is of another kind ({theirs}); continue it with the "
+                "tuner it was made by"
+            )
+        model.requires_grad_(False)
+        self._added = config["settings"]
+        _put_back(type(self), model, folder, self._added)
+        return model
+
+    def save(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+        state = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+        save_file(state, str(folder / _WEIGHTS), metadata={"format": "pt"})
+        base = getattr(getattr(model, "config", None), "_name_or_path", None)
+        config = {_KEY: self.name, "settings": self._added, "base_model_name_or_path": base}
+        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_saved_adapter(base: PreTrainedModel, folder: Path) -> Any:
+    """The base with the adapter of `folder` on it, PEFT's or one of ours, for inference.
+
+    Raises:
+        UserError: the adapter cannot be read, or belongs on another base.
+    """
+    kind = _read_config(folder).get(_KEY)
+    if kind is None:
+        return load_adapter(base, folder, trainable=False)
+    module, cls = find_tuner(kind).target.split(":")
+    dtype = base.dtype
+    base.requires_grad_(False)
+    for added in _put_back(
+        getattr(importlib.import_module(module), cls), base, folder, _read_config(folder)["settings"]
+    ):
+        added.data = added.data.to(dtype)
+        added.requires_grad = False
+    return base
+
+
+def _put_back(
+    tuner: type[AddedModules], model: PreTrainedModel, folder: Path, settings: dict[str, Any]
+) -> list[nn.Parameter]:
+    """Adds the modules with the weights of `folder`; returns their parameters."""
+    there = {id(p) for p in model.parameters()}
+    tuner.attach(model, settings)
+    added = {name: p for name, p in model.named_parameters() if id(p) not in there}
+    try:
+        state = load_file(str(folder / _WEIGHTS))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the adapter {folder} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    if {n: p.shape for n, p in added.items()} != {n: t.shape for n, t in state.items()}:
+        raise UserError(
+            f"the adapter {folder} does not fit on this {type(model).__name__}: it has {len(state)} weights of its "
+            f"own names and shapes, the model has room for {len(added)} others; give the base it was trained on"
+        )
+    with torch.no_grad():
+        for name, parameter in added.items():
+            parameter.copy_(state[name])
+    return list(added.values())
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"the adapter {folder} cannot be read: {_CONFIG}: {error}") from None

@@ -1,0 +1,1 @@
+"""Bottleneck adapters behind the MLP of each layer (`--sft_type adapter`)."""

@@ -1,0 +1,1 @@
+"""LISA: whole layers take turns in being trained."""

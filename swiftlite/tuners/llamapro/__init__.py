@@ -1,0 +1,1 @@
+"""LLaMA-Pro: new layers between the old ones."""
