@@ -58,6 +58,7 @@ NAMES: dict[str, str] = {
     "max_batch_size": "infer_batch_size",
     "mix_ratio": "train_dataset_mix_ratio",
     "hf_tokenizer": "tokenizer",
+    "galore_optim_per_parameter": "optim_in_backward",
 }
 
 # Our name -> {value elsewhere, in lower case -> our value}. List options map each element.
@@ -94,6 +95,8 @@ VALUES: dict[str, dict[str, Any]] = {
         "adamw_bnb_8bit": "adamw_8bit",
         "paged_adamw_32bit": "paged_adamw",
         "lion_32bit": "lion",
+        "apollo_adamw": "apollo",
+        "schedule_free_adamw": "schedule_free",
     },
     "gradient_checkpointing": _CHECKPOINTING,
     "preset": {"default": "modern"},
@@ -113,6 +116,9 @@ VALUES: dict[str, dict[str, Any]] = {
 COMPOUND: dict[tuple[str, str], dict[str, Any]] = {
     ("sft_type", "dora"): {"sft_type": "lora", "use_dora": True},
     ("sft_type", "rslora"): {"sft_type": "lora", "use_rslora": True},
+    ("optim", "galore_adamw"): {"optim": "adamw", "use_galore": True},
+    ("optim", "galore_adamw_8bit"): {"optim": "adamw_8bit", "use_galore": True},
+    ("optim", "galore_adamw_layerwise"): {"optim": "adamw", "use_galore": True, "optim_in_backward": True},
 }
 
 
@@ -163,10 +169,6 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "loss_name": ({"none"}, "another loss"),
     "metric": ({"none", "loss"}, "a generation metric during training"),
     "neftune_noise_alpha": ({"none", "0", "0.0"}, "NEFTune"),
-    "use_galore": ({"false"}, "GaLore"),
-    "galore_rank": (set(), "GaLore"),
-    "galore_optim_per_parameter": ({"false"}, "GaLore"),
-    "galore_with_embedding": ({"false"}, "GaLore"),
     "lisa_activated_layers": ({"0"}, "LISA"),
     "lisa_step_interval": ({"20"}, "LISA"),
     "llamapro_num_new_blocks": (set(), "LLaMA-Pro"),
@@ -174,6 +176,7 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "self_cognition_sample": ({"0"}, "self-cognition data"),
     "predict_with_generate": ({"false"}, "generation during training"),
     "push_to_hub": ({"false"}, "pushing to a hub"),
+    "galore_target_modules": ({"none", "all", "all-linear"}, "GaLore on chosen modules"),
 }
 
 

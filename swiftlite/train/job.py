@@ -17,12 +17,17 @@ from swiftlite.speed.loss import LossModule
 from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state, supersede_later
-from swiftlite.train.config import OptimConfig, TrainConfig
+from swiftlite.train.config import TrainConfig
 from swiftlite.train.fit import out_of_memory
 from swiftlite.train.header import source_lines
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
-from swiftlite.train.optimizer import build_optimizers, build_optimizers_by_weight, build_schedulers
+from swiftlite.train.optimizer import (
+    build_optimizers,
+    build_optimizers_by_weight,
+    build_schedulers,
+    go_on_training,
+)
 from swiftlite.train.plots import draw_plots
 from swiftlite.train.profiling import ProfileReporter, steps_before_profile
 from swiftlite.train.reporting import open_reporters, read_log
@@ -56,13 +61,14 @@ def build_job(
     data = inputs.data
     forward = strategy.wrap(loss)
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
-    optimizers, in_backward = _optimizers(config.optim, model, tuner, strategy.device)
+    optimizers, in_backward = _optimizers(config, model, tuner, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
     if checkpoint:
         state = load_training_state(checkpoint, optimizers, schedulers, strategy)
         _continue_from(checkpoint, run, state, total_steps, strategy)
     else:
         state = TrainState(world_size=strategy.world.size)
+    go_on_training(optimizers)
     eval_rows = config.run.eval_batch_size or config.optim.batch_size
     reset_peak(strategy.device)
     meter = Meter(model_flops(model), _peak_flops(strategy), strategy.world.size, warmup_steps=_WARMUP_STEPS)
@@ -92,12 +98,13 @@ def build_job(
 
 
 def _optimizers(
-    config: OptimConfig, model: nn.Module, tuner: Tuner, device: torch.device
+    config: TrainConfig, model: nn.Module, tuner: Tuner, device: torch.device
 ) -> tuple[list[torch.optim.Optimizer], StepInBackward | None]:
     """The optimizers, and what steps them where that is done in the backward pass."""
-    assert config.learning_rate is not None
-    groups = tuner.parameter_groups(model, config.learning_rate, config.weight_decay)
-    if not config.optim_in_backward:
+    o = config.optim
+    assert o.learning_rate is not None
+    groups = tuner.parameter_groups(model, o.learning_rate, o.weight_decay)
+    if not o.optim_in_backward:
         return build_optimizers(config, model, groups, device), None
     by_weight = build_optimizers_by_weight(config, model, groups, device)
     return list(by_weight.values()), StepInBackward(by_weight)

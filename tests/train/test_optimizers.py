@@ -10,7 +10,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.parallel.launch import World
 from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.checkpoint import _keep_precision
-from swiftlite.train.config import OptimConfig, SftConfig
+from swiftlite.train.config import SftConfig
 from swiftlite.train.decide import decide
 from swiftlite.train.optimizer import build_optimizers, build_optimizers_by_weight, state_bytes
 from swiftlite.train.reporting import read_log
@@ -64,7 +64,7 @@ def groups_of(model):
 
 @pytest.mark.parametrize("optim", ["adamw", "adafactor", "sgd", "muon"])
 def test_steps_in_the_backward_pass_give_the_same_weights(optim):
-    options = OptimConfig(optim=optim)
+    options = config(optim=optim)
     ours, theirs = make("llama"), make("llama")
     stepping = StepInBackward(build_optimizers_by_weight(options, ours, groups_of(ours), CPU))
     optimizers = build_optimizers(options, theirs, groups_of(theirs), CPU)
@@ -116,7 +116,7 @@ def test_a_killed_run_that_steps_in_the_backward_pass_resumes_bit_identical(tiny
 def test_a_loaded_state_keeps_the_precision_it_was_saved_in():
     weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.bfloat16))
     adafactor = build_optimizers(
-        OptimConfig(optim="adafactor"), torch.nn.Linear(1, 1), [{"params": [weight], "lr": 0.1}], CPU
+        config(optim="adafactor"), torch.nn.Linear(1, 1), [{"params": [weight], "lr": 0.1}], CPU
     )[0]
     weight.grad = torch.randn_like(weight)
     adafactor.step()
@@ -131,7 +131,7 @@ def test_a_loaded_state_keeps_the_precision_it_was_saved_in():
 
 @pytest.mark.parametrize("optim", ["adamw", "adafactor", "sgd"])
 def test_the_states_take_the_bytes_that_were_reckoned_with(optim):
-    options, model = OptimConfig(optim=optim), make("llama")
+    options, model = config(optim=optim), make("llama")
     optimizer = build_optimizers(options, model, groups_of(model), CPU)[0]
     step(model, 2, 16)
     optimizer.step()
