@@ -44,8 +44,8 @@ def _check_package(name: str, device: torch.device) -> None:
             )
     if name == "schedule_free" and importlib.util.find_spec("schedulefree") is None:
         raise UserError(
-            "--optim schedule_free is the package schedulefree's, which is not installed; `pip install schedulefree`, "
-            "or pass --optim adamw"
+            "--optim schedule_free is the package schedulefree's, which is not installed; `pip install "
+            "'swiftlite[schedule-free]'`, or pass --optim adamw"
         )
 
 

@@ -21,7 +21,17 @@ from tests.train.test_resume import COMMON, numbers, settings, weights
 
 CPU = torch.device("cpu")
 IN_BACKWARD = {"optim_in_backward": True, "gradient_accumulation_steps": 1, "max_grad_norm": 0}
-GPU_OPTIMIZERS = ["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion", "adafactor", "muon", "sgd"]
+GPU_OPTIMIZERS = [
+    "adamw",
+    "adamw_8bit",
+    "paged_adamw",
+    "paged_adamw_8bit",
+    "lion",
+    "adafactor",
+    "muon",
+    "sgd",
+    "apollo",
+]
 
 
 def config(**more) -> SftConfig:
@@ -141,7 +151,7 @@ def test_the_states_take_the_bytes_that_were_reckoned_with(optim):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("optim", [*GPU_OPTIMIZERS, "stochastic"])
+@pytest.mark.parametrize("optim", [*GPU_OPTIMIZERS, "stochastic", "galore", "q_galore"])
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_on_a_gpu_every_optimizer_trains_and_resumes(tiny_model, tiny_data, tmp_path, optim, in_backward):
     if optim in ("adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion") and not importlib.util.find_spec(
@@ -149,6 +159,11 @@ def test_on_a_gpu_every_optimizer_trains_and_resumes(tiny_model, tiny_data, tmp_
     ):
         pytest.skip("bitsandbytes is not installed")
     which = {"optim_precision": "stochastic"} if optim == "stochastic" else {"optim": optim}
+    if optim == "apollo":
+        which |= {"apollo_rank": 8, "apollo_update_gap": 3}
+    if "galore" in optim:
+        which = {"use_galore": True, "galore_rank": 8, "galore_update_proj_gap": 3}
+        which |= {"galore_quantization": optim == "q_galore"}
     more = which | {"device": "cuda", "dtype": "bf16", "deterministic": True, "max_steps": 12, "logging_steps": 1}
     more |= {"learning_rate": 0.3 if optim == "sgd" else 3e-3} | (IN_BACKWARD if in_backward else {})
     reference = tmp_path / "a" / "tiny-llama" / "r"

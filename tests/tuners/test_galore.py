@@ -20,6 +20,7 @@ from swiftlite.tuners.galore.projection import describe_galore, projected_weight
 from tests.children import Mishap, run_sft_in_child
 from tests.speed.test_compile import make, step
 from tests.train.test_resume import numbers, settings, weights
+from tests.tuners.test_parameter_counts import meta_model
 
 CPU = torch.device("cpu")
 Q_GALORE = {"galore_quantization": True}
@@ -223,3 +224,51 @@ def test_a_killed_run_resumes_bit_identical(more, tiny_model, tiny_data, tmp_pat
     assert losses[-1] < losses[0]
     assert numbers(runs[0]) == numbers(runs[1])
     assert all(torch.equal(value, weights(runs[0])[name]) for name, value in weights(runs[1]).items())
+
+
+def test_a_7b_of_rank_128_leaves_room_for_its_activations_in_40_gib():
+    model = meta_model("qwen-7b-chat")
+    options = config(galore_rank=128)
+    weights_and_gradients = 2 * sum(p.nbytes for p in model.parameters())
+    gib = (weights_and_gradients + state_bytes(options, model)) / 1024**3
+    # Moments of embedding and head: 2 x 151936 x 4096 x 2 x 2 bytes; of linear layers 32 x 128 x (12288 + 4096 + 3 x
+    # 11008) x 8; their bases 32 x 5 x 4096 x 128 x 2; of the norms (65 x 4096) and biases (32 x 12288) 4 each.
+    states = 4.636 + 1.508 + 0.156 + 0.002
+    assert gib == pytest.approx(4 * 7721324544 / 1024**3 + states, abs=0.01) and gib < 36
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_new_projections_of_a_7b_take_less_than_ten_seconds():
+    import time
+
+    shapes = [(12288, 4096), (4096, 4096), (11008, 4096), (11008, 4096), (4096, 11008)]
+    matrices = [torch.randn(shape, device="cuda", dtype=torch.bfloat16) for shape in shapes]
+    for seconds_count in (False, True):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(32 if seconds_count else 1):
+            for matrix in matrices:
+                leading_directions(matrix if matrix.shape[0] < matrix.shape[1] else matrix.T, 128, seed=0)
+        torch.cuda.synchronize()
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("more", [{}, Q_GALORE], ids=["plain", "q"])
+def test_on_a_gpu_steps_are_those_of_the_cpu(more):
+    """A full set of directions, so that they do not depend on what each device draws."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(48, 20), [torch.randn(48, 20) for _ in range(5)]
+    ended = []
+    for device in ("cpu", "cuda"):
+        weight = torch.nn.Parameter(start.to(device))
+        options = GaloreOptions(True, 4, galore_update_proj_gap=10, galore_proj_quant=False, **more)
+        optimizer = GaloreAdamW([weight], options, lr=1e-2, eps=1e-3, weight_decay=0.1)
+        for gradient in gradients:
+            weight.grad = gradient.to(device)
+            optimizer.step()
+        ended.append(weight.detach().cpu())
+    # 8-bit codes next to a border may fall to either side.
+    torch.testing.assert_close(*ended, rtol=1e-3, atol=2e-3 if more else 1e-5)
