@@ -66,6 +66,7 @@ NAMES: dict[str, str] = {
     "vera_modules_to_save": "lora_modules_to_save",
     "ia3_modules_to_save": "lora_modules_to_save",
     "adalora_deltaT": "adalora_delta_t",
+    "galore_optim_per_parameter": "optim_in_backward",
 }
 
 # Our name -> {value elsewhere, in lower case -> our value}. List options map each element.
@@ -102,6 +103,8 @@ VALUES: dict[str, dict[str, Any]] = {
         "adamw_bnb_8bit": "adamw_8bit",
         "paged_adamw_32bit": "paged_adamw",
         "lion_32bit": "lion",
+        "apollo_adamw": "apollo",
+        "schedule_free_adamw": "schedule_free",
     },
     "gradient_checkpointing": _CHECKPOINTING,
     "preset": {"default": "modern"},
@@ -123,6 +126,9 @@ COMPOUND: dict[tuple[str, str], dict[str, Any]] = {
     ("sft_type", "rslora"): {"sft_type": "lora", "use_rslora": True},
     # Its authors' later name; the maths is the same.
     ("sft_type", "bone"): {"sft_type": "miss"},
+    ("optim", "galore_adamw"): {"optim": "adamw", "use_galore": True},
+    ("optim", "galore_adamw_8bit"): {"optim": "adamw_8bit", "use_galore": True},
+    ("optim", "galore_adamw_layerwise"): {"optim": "adamw", "use_galore": True, "optim_in_backward": True},
 }
 
 
@@ -183,15 +189,12 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "loss_name": ({"none"}, "another loss"),
     "metric": ({"none", "loss"}, "a generation metric during training"),
     "neftune_noise_alpha": ({"none", "0", "0.0"}, "NEFTune"),
-    "use_galore": ({"false"}, "GaLore"),
-    "galore_rank": (set(), "GaLore"),
-    "galore_optim_per_parameter": ({"false"}, "GaLore"),
-    "galore_with_embedding": ({"false"}, "GaLore"),
     "boft_n_butterfly_factor": ({"1"}, "BOFT with several butterfly factors"),
     "tuner_backend": ({"peft", "swift"}, "another tuner backend"),
     "self_cognition_sample": ({"0"}, "self-cognition data"),
     "predict_with_generate": ({"false"}, "generation during training"),
     "push_to_hub": ({"false"}, "pushing to a hub"),
+    "galore_target_modules": ({"none", "all", "all-linear"}, "GaLore on chosen modules"),
 }
 
 

@@ -15,6 +15,7 @@ from swiftlite.models.config import ModelConfig, ScratchOptions
 from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
+from swiftlite.tuners.galore.config import GaloreOptions
 from swiftlite.tuners.lisa.config import LisaOptions
 from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import check_tuner_name, refusal_of, settings_read, tuner_parts
@@ -45,12 +46,28 @@ class OptimConfig:
     lr_scheduler_kwargs: dict = option({}, "further settings of the scheduler, as JSON", rare=True)
     warmup_ratio: float = option(0.05, "share of the steps in which the learning rate rises")
     warmup_steps: int = option(0, "steps in which the learning rate rises; above 0 it wins over the ratio", rare=True)
-    optim: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion", "adafactor", "muon", "sgd"] = (
-        option(
-            "adamw",
-            "8bit: states in 8 bits; paged: states that move to the host when the GPU is full (these and lion are "
-            "bitsandbytes'); adafactor: hardly any states; muon: hidden matrices by Muon, the rest by AdamW",
-        )
+    optim: Literal[
+        "adamw",
+        "adamw_8bit",
+        "paged_adamw",
+        "paged_adamw_8bit",
+        "lion",
+        "adafactor",
+        "muon",
+        "sgd",
+        "apollo",
+        "schedule_free",
+    ] = option(
+        "adamw",
+        "8bit: states in 8 bits; paged: states that move to the host when the GPU is full (these and lion are "
+        "bitsandbytes'); adafactor: hardly any states; muon: hidden matrices by Muon, apollo: by projected step sizes, "
+        "the rest by AdamW; schedule_free: AdamW that averages weights (package schedulefree)",
+    )
+    apollo_rank: int = option(256, "apollo: dimensions in which step sizes are learnt", rare=True)
+    apollo_update_gap: int = option(200, "apollo: steps between new random projections", rare=True)
+    apollo_scale: float = option(1.0, "apollo: factor of its updates; APOLLO-Mini: 11.3 (root of 128)", rare=True)
+    apollo_scale_type: Literal["channel", "tensor"] = option(
+        "channel", "apollo: a step size for each channel, or one for a matrix (APOLLO-Mini, with rank 1)", rare=True
     )
     optim_in_backward: bool = option(
         False,
@@ -80,7 +97,7 @@ class OptimConfig:
     deterministic: bool = option(False, "bit-identical repeats on a GPU, at some speed (a CPU always is)", rare=True)
 
     def check(self) -> None:
-        positive = ("num_train_epochs", "batch_size", "max_bad_steps", "adam_epsilon")
+        positive = ("num_train_epochs", "batch_size", "max_bad_steps", "adam_epsilon", "apollo_scale")
         for name in positive:
             if getattr(self, name) <= 0:
                 raise UserError(f"--{name}: {getattr(self, name)} must be above 0")
@@ -90,6 +107,9 @@ class OptimConfig:
         for name in ("adam_beta1", "adam_beta2", "warmup_ratio"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name}: {getattr(self, name)} is not between 0 and 1")
+        for name in ("apollo_rank", "apollo_update_gap"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name}: {getattr(self, name)} must be 1 or more")
         if self.gradient_accumulation_steps is not None and self.gradient_accumulation_steps < 1:
             raise UserError(f"--gradient_accumulation_steps: {self.gradient_accumulation_steps} must be 1 or more")
         if self.learning_rate is not None and self.learning_rate <= 0:
@@ -166,6 +186,7 @@ class TrainConfig(CommandConfig):
     quant: QuantOptions
     speed: SpeedOptions
     run: RunConfig
+    galore: GaloreOptions
 
     @classmethod
     def expand(cls, layers: list[Layer]) -> list[Layer]:
@@ -242,6 +263,9 @@ class TrainConfig(CommandConfig):
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")
+        idle = [f"--{name}" for name in self.non_default() if options[name].part == "galore"]
+        if idle and not self.galore.use_galore:
+            self.notices.append(f"{', '.join(idle)}: no effect without --use_galore true")
 
 
 class SftConfig(TrainConfig):
@@ -259,6 +283,7 @@ class SftConfig(TrainConfig):
         "quant": QuantOptions,
         "speed": SpeedOptions,
         "run": RunConfig,
+        "galore": GaloreOptions,
     }
     # research behind the numbers: ms-swift v1.5 to v2.0, argument defaults at the time of its tables.
     presets: ClassVar[dict[str, dict]] = {
@@ -321,6 +346,7 @@ class PtConfig(TrainConfig):
         "quant": QuantOptions,
         "speed": SpeedOptions,
         "run": RunConfig,
+        "galore": GaloreOptions,
         "pretrain": EvalOnlyOptions,
     }
 

@@ -14,7 +14,8 @@ from swiftlite.quant.fp8 import fp8_obstacle
 from swiftlite.speed.attention import choose_attention
 from swiftlite.speed.varlen import NAME, varlen_obstacle
 from swiftlite.train.config import PtConfig, TrainConfig
-from swiftlite.train.optimizer import build_schedulers, check_optimizer
+from swiftlite.train.optimizer import build_schedulers
+from swiftlite.train.optimizer_needs import check_optimizer
 from swiftlite.tuners.registry import find_tuner, refusal_of
 
 _ROWS_PER_STEP = 16
@@ -48,7 +49,7 @@ def decide(config: TrainConfig, world: World) -> tuple[torch.device, list[str]]:
         config.set("lora_dtype", "fp32")
     config.set("device", device.type)
     _decide_memory(config, device, reasons)
-    check_optimizer(config.optim, device, dtype, config.tuner.sft_type, world.size)
+    check_optimizer(config, device, world.size, reasons)
     # A schedule that cannot be made is known before anything is loaded.
     build_schedulers(config.optim, [torch.optim.SGD([torch.zeros(1)], lr=1.0)], total_steps=10)
     if config.run.eval_steps is None:

@@ -141,7 +141,7 @@ def _try(
         for parameter in parameters:
             parameter.grad = None
     if obstacle is None:
-        needed = torch.cuda.max_memory_allocated(device) + resident_state_bytes(config.optim, loss)
+        needed = torch.cuda.max_memory_allocated(device) + resident_state_bytes(config, loss.model)
         if needed > limit * (1 - _MARGIN):
             obstacle = f"needs {needed / GIB:.1f} of {limit / GIB:.1f} GiB and a margin of {_MARGIN:.0%}"
     # Frames of the failed pass hold its tensors until they are collected.

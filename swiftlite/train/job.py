@@ -17,12 +17,17 @@ from swiftlite.speed.loss import LossModule
 from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.batches import Collator
 from swiftlite.train.checkpoint import load_training_state, supersede_later
-from swiftlite.train.config import OptimConfig, TrainConfig
+from swiftlite.train.config import TrainConfig
 from swiftlite.train.fit import out_of_memory
 from swiftlite.train.header import source_lines
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.loop import Job, Loop
-from swiftlite.train.optimizer import build_optimizers, build_optimizers_by_weight, build_schedulers
+from swiftlite.train.optimizer import (
+    build_optimizers,
+    build_optimizers_by_weight,
+    build_schedulers,
+    go_on_training,
+)
 from swiftlite.train.plots import draw_plots
 from swiftlite.train.profiling import ProfileReporter, steps_before_profile
 from swiftlite.train.reporting import open_reporters, read_log
@@ -56,11 +61,11 @@ def build_job(
     data = inputs.data
     forward = strategy.wrap(loss)
     steps_per_epoch, total_steps = count_steps(config, data, strategy.world.size)
-    optimizers, in_backward = _optimizers(config.optim, model, tuner, strategy.device)
+    optimizers, in_backward = _optimizers(config, model, tuner, strategy.device)
     schedulers = build_schedulers(config.optim, optimizers, total_steps)
-    if in_backward is not None:
-        # Without gradients nothing is updated; the schedules of weights that a tuner trains later see a step.
-        for optimizer in optimizers:
+    for optimizer in optimizers:
+        if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
+            # Weights that a tuner wakes later: nothing is updated, but their schedule sees that a step was taken.
             optimizer.step()
     tuner_state = None
     if checkpoint:
@@ -68,6 +73,7 @@ def build_job(
         _continue_from(checkpoint, run, state, total_steps, strategy)
     else:
         state = TrainState(world_size=strategy.world.size)
+    go_on_training(optimizers)
     tuner.begin(model, optimizers, total_steps, lambda: state.step)
     if tuner_state:
         tuner.load_state_dict(model, tuner_state)
@@ -100,12 +106,13 @@ def build_job(
 
 
 def _optimizers(
-    config: OptimConfig, model: nn.Module, tuner: Tuner, device: torch.device
+    config: TrainConfig, model: nn.Module, tuner: Tuner, device: torch.device
 ) -> tuple[list[torch.optim.Optimizer], StepInBackward | None]:
     """The optimizers, and what steps them where that is done in the backward pass."""
-    assert config.learning_rate is not None
-    groups = tuner.parameter_groups(model, config.learning_rate, config.weight_decay)
-    if not config.optim_in_backward:
+    o = config.optim
+    assert o.learning_rate is not None
+    groups = tuner.parameter_groups(model, o.learning_rate, o.weight_decay)
+    if not o.optim_in_backward:
         return build_optimizers(config, model, groups, device), None
     by_weight = build_optimizers_by_weight(config, model, groups, device)
     return list(by_weight.values()), StepInBackward(by_weight)

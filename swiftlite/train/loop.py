@@ -25,7 +25,7 @@ from swiftlite.train.checkpoint import (
 )
 from swiftlite.train.config import TrainConfig
 from swiftlite.train.evaluation import eval_loss, eval_record
-from swiftlite.train.optimizer import state_bytes
+from swiftlite.train.optimizer import averaged_weights, state_bytes
 from swiftlite.train.readback import Arrival, Readback
 from swiftlite.train.rehearsal import check_disk, checkpoint_bytes, rehearse_save
 from swiftlite.train.saving import WeightsWriter
@@ -125,7 +125,7 @@ class Loop:
         with job.meter.pause():
             if job.strategy.world.is_main:
                 adapter = job.tuner.saves_adapter
-                states = 0 if run.save_only_model else state_bytes(job.config.optim, job.model)
+                states = 0 if run.save_only_model else state_bytes(job.config, job.model)
                 size = checkpoint_bytes(job.model, adapter=adapter, optimizer_bytes=states)
                 if run.save_strategy != "no":
                     check_disk(job.run, size, run.save_total_limit)
@@ -263,7 +263,8 @@ class Loop:
     def _eval_loss(self, val: Collator, *, only_first: bool = False) -> float:
         job = self.job
         batch_size = job.config.run.eval_batch_size or job.config.optim.batch_size
-        return eval_loss(job.loss, val, job.strategy, batch_size, only_first=only_first)
+        with averaged_weights(job.optimizers):
+            return eval_loss(job.loss, val, job.strategy, batch_size, only_first=only_first)
 
     def save(self) -> Path:
         """Writes checkpoint-STEP, then deletes what the limit no longer keeps."""
@@ -279,7 +280,7 @@ class Loop:
                 tuner = job.tuner.state_dict(job.model)
                 save_training_state(folder, state, job.optimizers, job.schedulers, job.strategy, tuner)
 
-        with job.meter.pause():
+        with job.meter.pause(), averaged_weights(job.optimizers):
             write_folder(target, job.strategy, write, lambda folder: save_random_state(folder, job.strategy))
             if job.strategy.world.is_main:
                 delete_old(job.run, job.config.run.save_total_limit, state.best_step)
@@ -307,7 +308,7 @@ class Loop:
 
     def _finish(self) -> int:
         self._read_pending()
-        with self.job.meter.pause():
+        with self.job.meter.pause(), averaged_weights(self.job.optimizers):
             write_folder(
                 self.job.run / "final", self.job.strategy, lambda folder: self.job.save_weights(folder, final=True)
             )

@@ -20,6 +20,7 @@ from swiftlite.train.config import PtConfig, TrainConfig
 from swiftlite.train.decide import APART_BY_MASK
 from swiftlite.train.inputs import Inputs
 from swiftlite.train.resume import weights_of
+from swiftlite.tuners.galore.projection import describe_galore
 from swiftlite.tuners.lora.config import LoraOptions
 from swiftlite.tuners.registry import make_tuner
 from swiftlite.tuners.tuner import Tuner
@@ -57,6 +58,8 @@ def load_trainable(
             idle = f" ({', '.join(given)}: no effect)" if given else ""
             notes.append(f"going on with the adapter {source.adapter}; its own rank and targets hold{idle}")
     notes += tuner.notes
+    if config.galore.use_galore:
+        notes.append(describe_galore(model, config.galore))
     if config.optim.gradient_checkpointing != "auto":
         apply_checkpointing(model, config.optim.gradient_checkpointing)
     if config.speed.offload_activations:

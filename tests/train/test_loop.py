@@ -96,7 +96,7 @@ def test_muon_takes_the_hidden_matrices_and_adamw_the_rest(tiny_model):
     config = SftConfig(model=str(tiny_model), dataset="x", sft_type="full", optim="muon")
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
     groups = make_tuner("full", config).parameter_groups(model, 1e-3, 0.1)
-    muon, adamw = build_optimizers(config.optim, model, groups, torch.device("cpu"))
+    muon, adamw = build_optimizers(config, model, groups, torch.device("cpu"))
     names = {id(p): n for n, p in model.named_parameters()}
     in_muon = {names[id(p)] for g in muon.param_groups for p in g["params"]}
     in_adamw = {names[id(p)] for g in adamw.param_groups for p in g["params"]}

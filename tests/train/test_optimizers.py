@@ -11,7 +11,7 @@ from swiftlite.config.errors import UserError
 from swiftlite.parallel.launch import World
 from swiftlite.speed.step_in_backward import StepInBackward
 from swiftlite.train.checkpoint import _keep_precision
-from swiftlite.train.config import OptimConfig, SftConfig
+from swiftlite.train.config import SftConfig
 from swiftlite.train.decide import decide
 from swiftlite.train.optimizer import build_optimizers, build_optimizers_by_weight, state_bytes
 from swiftlite.train.reporting import read_log
@@ -31,7 +31,10 @@ GPU_OPTIMIZERS = [
     "adafactor",
     "muon",
     "sgd",
+    "apollo",
     "stochastic",
+    "galore",
+    "q_galore",
 ]
 
 
@@ -75,7 +78,7 @@ def groups_of(model):
 
 @pytest.mark.parametrize("optim", ["adamw", "adafactor", "sgd", "muon"])
 def test_steps_in_the_backward_pass_give_the_same_weights(optim):
-    options = OptimConfig(optim=optim)
+    options = config(optim=optim)
     ours, theirs = make("llama"), make("llama")
     stepping = StepInBackward(build_optimizers_by_weight(options, ours, groups_of(ours), CPU))
     optimizers = build_optimizers(options, theirs, groups_of(theirs), CPU)
@@ -127,7 +130,7 @@ def test_a_killed_run_that_steps_in_the_backward_pass_resumes_bit_identical(tiny
 def test_a_loaded_state_keeps_the_precision_it_was_saved_in():
     weight = torch.nn.Parameter(torch.ones(4, 4, dtype=torch.bfloat16))
     adafactor = build_optimizers(
-        OptimConfig(optim="adafactor"), torch.nn.Linear(1, 1), [{"params": [weight], "lr": 0.1}], CPU
+        config(optim="adafactor"), torch.nn.Linear(1, 1), [{"params": [weight], "lr": 0.1}], CPU
     )[0]
     weight.grad = torch.randn_like(weight)
     adafactor.step()
@@ -142,7 +145,7 @@ def test_a_loaded_state_keeps_the_precision_it_was_saved_in():
 
 @pytest.mark.parametrize("optim", ["adamw", "adafactor", "sgd"])
 def test_the_states_take_the_bytes_that_were_reckoned_with(optim):
-    options, model = OptimConfig(optim=optim), make("llama")
+    options, model = config(optim=optim), make("llama")
     optimizer = build_optimizers(options, model, groups_of(model), CPU)[0]
     step(model, 2, 16)
     optimizer.step()
@@ -157,12 +160,20 @@ NEEDS_BITSANDBYTES = ("adamw_8bit", "paged_adamw", "paged_adamw_8bit", "lion")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize(
     ("optim", "in_backward"),
-    [*((o, False) for o in GPU_OPTIMIZERS), *((o, True) for o in ("adamw", "paged_adamw_8bit", "stochastic"))],
+    [
+        *((o, False) for o in GPU_OPTIMIZERS),
+        *((o, True) for o in ("adamw", "paged_adamw_8bit", "stochastic", "galore")),
+    ],
 )
 def test_on_a_gpu_every_optimizer_trains_and_resumes(tiny_model, tiny_data, tmp_path, optim, in_backward):
     if optim in NEEDS_BITSANDBYTES and not importlib.util.find_spec("bitsandbytes"):
         pytest.skip("bitsandbytes is not installed")
     which = {"optim_precision": "stochastic"} if optim == "stochastic" else {"optim": optim}
+    if optim == "apollo":
+        which |= {"apollo_rank": 8, "apollo_update_gap": 3}
+    if "galore" in optim:
+        which = {"use_galore": True, "galore_rank": 8, "galore_update_proj_gap": 3}
+        which |= {"galore_quantization": optim == "q_galore"}
     more = which | {"device": "cuda", "dtype": "bf16", "deterministic": True, "max_steps": 12, "logging_steps": 1}
     more |= {"learning_rate": 0.3 if optim == "sgd" else 3e-3} | (IN_BACKWARD if in_backward else {})
     ended = run_sft_in_child(settings(tiny_model, tiny_data, tmp_path, "full", **more))

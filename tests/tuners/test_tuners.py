@@ -95,6 +95,18 @@ def test_lora_plus_trains_b_faster_than_a(tiny_model):
             assert rates[id(parameter)] == pytest.approx(16e-4 if "lora_B" in name else 1e-4)
 
 
+def test_lora_plus_has_the_groups_of_pefts(tiny_model):
+    from peft.optimizers import create_loraplus_optimizer
+
+    tuner, model = tuned(tiny_model, lora_lr_ratio=16, lora_target_modules=["ALL", "EMBEDDING"], lora_bias="all")
+    theirs = create_loraplus_optimizer(model, torch.optim.AdamW, lr=1e-4, loraplus_lr_ratio=16)
+    groups = tuner.parameter_groups(model, 1e-4, 0.0)
+    rates, expected = (
+        {id(p): g["lr"] for g in g_s for p in g["params"] if p.requires_grad} for g_s in (groups, theirs.param_groups)
+    )
+    assert rates == pytest.approx(expected) and len(set(rates.values())) == 3
+
+
 def test_biases_and_norms_have_no_weight_decay(tiny_model):
     tuner, model = tuned(tiny_model, sft_type="full")
     groups = tuner.parameter_groups(model, 1e-4, 0.1)
