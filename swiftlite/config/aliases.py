@@ -162,7 +162,6 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "fsdp": ({"none", ""}, "FSDP"),
     "loss_name": ({"none"}, "another loss"),
     "metric": ({"none", "loss"}, "a generation metric during training"),
-    "neftune_noise_alpha": ({"none", "0", "0.0"}, "NEFTune"),
     "use_galore": ({"false"}, "GaLore"),
     "galore_rank": (set(), "GaLore"),
     "galore_optim_per_parameter": ({"false"}, "GaLore"),

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from peft import PeftModel
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -65,7 +66,10 @@ def load_parts(config: InferConfig) -> Loaded:
         f"attention {attention} ({why}), template {template.name}",
         *notes,
     ]
-    return Loaded(model.eval(), tokenizer, template, stop_ids, context_length(model_config), header)
+    context = context_length(model_config)
+    if context is not None and isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        context -= model.active_peft_config.num_virtual_tokens
+    return Loaded(model.eval(), tokenizer, template, stop_ids, context, header)
 
 
 def context_length(config: PretrainedConfig) -> int | None:
@@ -88,11 +92,12 @@ def _with_adapter(base: PreTrainedModel, source: ModelSource, merge: bool) -> An
     model: Any = load_adapter(base, source.adapter, trainable=False)
     if not merge:
         return model
-    kind = model.active_peft_config
-    if kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
+    kind = model.active_peft_config if isinstance(model, PeftModel) else None
+    if kind is None or kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
+        name = "LoReFT" if kind is None else type(kind).__name__
         raise UserError(
-            f"--merge_lora: the adapter {source.adapter} is a {type(kind).__name__}, which cannot be "
-            "folded into weights; leave the flag away"
+            f"--merge_lora: the adapter {source.adapter} is a {name}, which cannot be folded into weights; leave the "
+            "flag away"
         )
     return model.merge_and_unload()
 

@@ -16,7 +16,7 @@ from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
 from swiftlite.tuners.lora.config import LoraOptions
-from swiftlite.tuners.registry import check_tuner_name, tuner_parts
+from swiftlite.tuners.registry import settle_tuner, tuner_parts
 
 
 @dataclass
@@ -188,7 +188,7 @@ class TrainConfig(CommandConfig):
 
     def check(self) -> None:
         super().check()
-        check_tuner_name(self.tuner.sft_type)
+        settle_tuner(self)
         if self._needs_dataset() and not self.data.dataset:
             raise UserError("no data given: pass --dataset FILE_OR_NAME (try --dataset demo)")
         if self.data.streaming and self.optim.max_steps < 0:
@@ -223,10 +223,11 @@ class TrainConfig(CommandConfig):
         """Old command lines give LoRA's settings to full runs too; that is no error, but it is said."""
         options = self.options()
         idle_part = "lora" if self.tuner.sft_type == "full" else "tuner" if self.tuner.sft_type == "lora" else None
+        of_all_tuners = ("sft_type", "neftune_noise_alpha")
         idle = [
             f"--{name}"
             for name, (_, source) in self.non_default().items()
-            if options[name].part == idle_part and name != "sft_type" and not source.startswith("preset")
+            if options[name].part == idle_part and name not in of_all_tuners and not source.startswith("preset")
         ]
         if idle:
             self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")

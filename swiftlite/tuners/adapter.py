@@ -1,5 +1,6 @@
-"""Puts a saved adapter (PEFT layout) on its base: the one place where that can go wrong."""
+"""Puts a saved adapter (PEFT's layout, or one of ours) on its base: the one place where that can go wrong."""
 
+import json
 from pathlib import Path
 
 from peft import PeftModel
@@ -7,16 +8,28 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
+from swiftlite.tuners.loreft.model import PEFT_TYPE as LOREFT
+from swiftlite.tuners.loreft.model import load_loreft
 
 
-def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
+def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> PreTrainedModel | PeftModel:
     """The base with the adapter of `folder` on it.
 
     Raises:
         UserError: the adapter cannot be read, or belongs on another base.
     """
+    if _peft_type(folder) == LOREFT:
+        return load_loreft(base, folder, trainable=trainable)[0]
     try:
         return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the adapter {folder} does not fit on this {type(base).__name__}: {reason}") from error
+
+
+def _peft_type(folder: Path) -> str | None:
+    """What kind of adapter a folder says it holds; None where it does not say."""
+    try:
+        return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("peft_type")
+    except (OSError, ValueError, AttributeError):
+        return None

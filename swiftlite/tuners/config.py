@@ -17,7 +17,13 @@ class TunerConfig:
     trainable_parameters: list[str] = option(
         [], "full: train parameters whose name starts so, whatever froze them", rare=True
     )
+    neftune_noise_alpha: float | None = option(
+        None,
+        "noise on the embeddings in training, within alpha / sqrt(length x width) (NEFTune, arXiv 2310.05914); 5 is usual",
+    )
 
     def check(self) -> None:
         if not 0 <= self.freeze_parameters_ratio <= 1:
             raise UserError(f"--freeze_parameters_ratio: {self.freeze_parameters_ratio} is not between 0 and 1")
+        if self.neftune_noise_alpha is not None and self.neftune_noise_alpha < 0:
+            raise UserError(f"--neftune_noise_alpha: {self.neftune_noise_alpha} must not be negative; 5 is usual")

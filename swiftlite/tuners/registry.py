@@ -2,11 +2,15 @@
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
+from swiftlite.tuners.longlora.config import settle_longlora
 from swiftlite.tuners.lora.config import LoraOptions
+from swiftlite.tuners.loreft.config import LoreftOptions, settle_loreft
+from swiftlite.tuners.prompt.config import PromptOptions, settle_prefix, settle_prompt
 
 if TYPE_CHECKING:
     from swiftlite.tuners.tuner import Tuner
@@ -20,11 +24,14 @@ class TunerEntry:
         name: the value of `--sft_type`.
         target: `module:Class` of the Tuner.
         options: its settings class, or None; several tuners may share one.
+        settle: called with a training command's settings before anything is loaded: sets what the tuner brings along,
+            and raises a UserError for what cannot go together with it.
     """
 
     name: str
     target: str
     options: type | None = None
+    settle: Callable[[Any], None] | None = None
 
 
 _TUNERS: dict[str, TunerEntry] = {}
@@ -47,6 +54,18 @@ def check_tuner_name(name: str) -> None:
         raise UserError(f"--sft_type: '{name}' is none of {', '.join(_TUNERS)}{near}")
 
 
+def settle_tuner(config: Any) -> None:
+    """Lets the tuner of a training command's settings complete them.
+
+    Raises:
+        UserError: no tuner has that name, or it cannot work with these settings.
+    """
+    check_tuner_name(config.tuner.sft_type)
+    settle = _TUNERS[config.tuner.sft_type].settle
+    if settle is not None:
+        settle(config)
+
+
 def make_tuner(name: str, config: Any) -> "Tuner":
     """The tuner of that name for a command's settings (which hold its part)."""
     check_tuner_name(name)
@@ -57,3 +76,8 @@ def make_tuner(name: str, config: Any) -> "Tuner":
 
 register_tuner(TunerEntry("lora", "swiftlite.tuners.lora.tuner:LoraTuner", LoraOptions))
 register_tuner(TunerEntry("full", "swiftlite.tuners.full.tuner:FullTuner"))
+register_tuner(TunerEntry("longlora", "swiftlite.tuners.longlora.tuner:LongLoraTuner", LoraOptions, settle_longlora))
+register_tuner(TunerEntry("loreft", "swiftlite.tuners.loreft.tuner:LoreftTuner", LoreftOptions, settle_loreft))
+register_tuner(TunerEntry("prompt_tuning", "swiftlite.tuners.prompt.tuner:PromptTuner", PromptOptions, settle_prompt))
+register_tuner(TunerEntry("prefix_tuning", "swiftlite.tuners.prompt.tuner:PrefixTuner", PromptOptions, settle_prefix))
+register_tuner(TunerEntry("p_tuning", "swiftlite.tuners.prompt.tuner:PTuner", PromptOptions, settle_prompt))

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from swiftlite.speed.loss import LossModule
+
 
 class Tuner:
     """Base of all tuners; `config` is the command's settings.
@@ -32,6 +34,9 @@ class Tuner:
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
         """Puts the tuner's saved weights on the base, ready to train further."""
         raise TypeError(f"{type(self).__name__} must define load")
+
+    def watch(self, loss: LossModule) -> None:
+        """Asks the loss to be told of each batch, where the tuner acts by document (`LossModule.watchers`)."""
 
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         """Optimizer groups of the trainable parameters: biases and norms without weight decay."""
