@@ -25,6 +25,7 @@ class Loaded:
     Attributes:
         stop_ids: the template's stop tokens and those of the checkpoint's generation_config.
         context: tokens the model can read and write in all; None: no limit known.
+        pads: prompts of several lengths can be one batch.
         header: lines that say what was loaded.
     """
 
@@ -33,6 +34,7 @@ class Loaded:
     template: Template
     stop_ids: list[int]
     context: int | None
+    pads: bool
     header: list[str]
 
 
@@ -66,10 +68,13 @@ def load_parts(config: InferConfig) -> Loaded:
         f"attention {attention} ({why}), template {template.name}",
         *notes,
     ]
-    context = context_length(model_config)
-    if context is not None and isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
-        context -= model.active_peft_config.num_virtual_tokens
-    return Loaded(model.eval(), tokenizer, template, stop_ids, context, header)
+    learned = model.active_peft_config if isinstance(model, PeftModel) else None
+    context, pads = context_length(model_config), True
+    if learned is not None and learned.is_prompt_learning:
+        context = None if context is None else context - learned.num_virtual_tokens
+        # PEFT puts learned embeddings before the padding: the text would be further away from them than in training.
+        pads = learned.peft_type == "PREFIX_TUNING"
+    return Loaded(model.eval(), tokenizer, template, stop_ids, context, pads, header)
 
 
 def context_length(config: PretrainedConfig) -> int | None:

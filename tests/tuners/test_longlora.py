@@ -104,9 +104,7 @@ def small() -> LlamaForCausalLM:
 
 def rows(lengths=(9, 30, 17)):
     generator = torch.Generator().manual_seed(1)
-    return [
-        (torch.randint(50, (n,), generator=generator).int().numpy(), torch.ones(n).half().numpy()) for n in lengths
-    ]
+    return [(torch.randint(50, (n,), generator=generator).int().numpy(), torch.ones(n).half().numpy()) for n in lengths]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_zero_is_off_and_negative_is_refused(tiny_model):
     module = LossModule(model())
     add_noise(module, 0.0)
     assert not module.watchers
-    with pytest.raises(UserError, match="--neftune_noise_alpha: -1.0 must not be negative"):
+    with pytest.raises(UserError, match=r"--neftune_noise_alpha: -1\.0 must not be negative"):
         SftConfig(model=str(tiny_model), dataset="demo", neftune_noise_alpha=-1)
 
 

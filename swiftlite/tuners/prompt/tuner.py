@@ -6,12 +6,15 @@ from typing import Any, ClassVar
 
 import torch
 from peft import (
+    PeftConfig,
     PeftModel,
     PromptEncoderConfig,
     PromptLearningConfig,
     PromptTuningConfig,
     get_peft_model,
     initialize_kv_prefix_from_past_key_values,
+    load_peft_weights,
+    set_peft_model_state_dict,
 )
 from peft.tuners.prefix_tuning import PrefixTuningConfig
 from safetensors import SafetensorError
@@ -21,7 +24,6 @@ from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.modes import in_mode
-from swiftlite.tuners.adapter import load_adapter
 from swiftlite.tuners.tuner import Tuner
 
 # The network of p-tuning, which PEFT does not save: it keeps only the tokens that it makes.
@@ -48,10 +50,22 @@ class PromptTuner(Tuner):
         return self._wrap(model, self.peft_config())
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
-        return load_adapter(model, folder, trainable=True)
+        # PEFT itself opens such adapters for inference only.
+        settings = PeftConfig.from_pretrained(str(folder))
+        settings.inference_mode = False
+        try:
+            wrapped = self._wrap(model, settings)  # pyrefly: ignore
+            self._read(wrapped, folder)
+        except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"the adapter {folder} does not fit on this {type(model).__name__}: {reason}") from error
+        return wrapped
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
         model.save_pretrained(folder, save_embedding_layers=False)  # pyrefly: ignore
+
+    def _read(self, wrapped: PeftModel, folder: Path) -> None:
+        set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
 
     def _wrap(self, model: PreTrainedModel, settings: PromptLearningConfig) -> PeftModel:
         name = self.config.tuner.sft_type
@@ -104,14 +118,11 @@ class PTuner(PromptTuner):
                 f"the adapter {folder} cannot be trained further: the network that made its tokens is not there "
                 f"({_ENCODER}); start anew, or use it with infer"
             )
-        settings = PromptEncoderConfig.from_pretrained(str(folder))
-        settings.inference_mode = False
-        wrapped: Any = self._wrap(model, settings)
-        try:
-            wrapped.prompt_encoder.load_state_dict(load_file(folder / _ENCODER))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"the adapter {folder} does not fit on this {type(model).__name__}: {error}") from error
-        return wrapped
+        return super().load(model, folder)
+
+    def _read(self, wrapped: PeftModel, folder: Path) -> None:
+        encoder: Any = wrapped.prompt_encoder
+        encoder.load_state_dict(load_file(folder / _ENCODER))
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
         super().save(model, folder, dtype)
