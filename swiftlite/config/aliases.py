@@ -113,6 +113,7 @@ VALUES: dict[str, dict[str, Any]] = {
 COMPOUND: dict[tuple[str, str], dict[str, Any]] = {
     ("sft_type", "dora"): {"sft_type": "lora", "use_dora": True},
     ("sft_type", "rslora"): {"sft_type": "lora", "use_rslora": True},
+    ("sft_type", "reft"): {"sft_type": "loreft"},
 }
 
 

@@ -68,7 +68,7 @@ def load_parts(config: InferConfig) -> Loaded:
         f"attention {attention} ({why}), template {template.name}",
         *notes,
     ]
-    learned = model.active_peft_config if isinstance(model, PeftModel) else None
+    learned: Any = model.active_peft_config if isinstance(model, PeftModel) else None
     context, pads = context_length(model_config), True
     if learned is not None and learned.is_prompt_learning:
         context = None if context is None else context - learned.num_virtual_tokens

@@ -1,5 +1,4 @@
-"""LongLoRA's shifted sparse attention: in training, tokens read their quarter of the document, half of the heads the
-quarters moved by half of one."""
+"""LongLoRA's shifted sparse attention: tokens read a quarter of their document, half of the heads a moved one."""
 
 from typing import Any
 

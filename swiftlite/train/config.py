@@ -16,7 +16,7 @@ from swiftlite.quant.config import QuantOptions
 from swiftlite.speed.config import SpeedOptions
 from swiftlite.tuners.config import TunerConfig
 from swiftlite.tuners.lora.config import LoraOptions
-from swiftlite.tuners.registry import settle_tuner, tuner_parts
+from swiftlite.tuners.registry import idle_parts, settle_tuner, tuner_parts
 
 
 @dataclass
@@ -222,15 +222,15 @@ class TrainConfig(CommandConfig):
     def _note_idle_settings(self) -> None:
         """Old command lines give LoRA's settings to full runs too; that is no error, but it is said."""
         options = self.options()
-        idle_part = "lora" if self.tuner.sft_type == "full" else "tuner" if self.tuner.sft_type == "lora" else None
+        idle = idle_parts(self.tuner.sft_type) | (set() if self.tuner.sft_type == "full" else {"tuner"})
         of_all_tuners = ("sft_type", "neftune_noise_alpha")
-        idle = [
+        flags = [
             f"--{name}"
             for name, (_, source) in self.non_default().items()
-            if options[name].part == idle_part and name not in of_all_tuners and not source.startswith("preset")
+            if options[name].part in idle and name not in of_all_tuners and not source.startswith("preset")
         ]
-        if idle:
-            self.notices.append(f"{', '.join(idle)}: no effect with --sft_type {self.tuner.sft_type}")
+        if flags:
+            self.notices.append(f"{', '.join(flags)}: no effect with --sft_type {self.tuner.sft_type}")
 
 
 class SftConfig(TrainConfig):

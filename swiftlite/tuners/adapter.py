@@ -18,8 +18,10 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Pre
     Raises:
         UserError: the adapter cannot be read, or belongs on another base.
     """
-    if _peft_type(folder) == LOREFT:
-        return load_loreft(base, folder, trainable=trainable)[0]
+    if peft_type(folder) == LOREFT:
+        if trainable:
+            raise UserError(f"the adapter {folder} is LoReFT's; go on with it with --sft_type loreft")
+        return load_loreft(base, folder, trainable=False)[0]
     try:
         return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
@@ -27,7 +29,14 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Pre
         raise UserError(f"the adapter {folder} does not fit on this {type(base).__name__}: {reason}") from error
 
 
-def _peft_type(folder: Path) -> str | None:
+def check_peft_type(folder: Path, wanted: str, sft_type: str) -> None:
+    """Raises a UserError when the adapter to go on with is of another kind than the tuner's."""
+    found = peft_type(folder)
+    if found != wanted:
+        raise UserError(f"--sft_type {sft_type} cannot go on with {folder}: it holds a {found} adapter, not {wanted}")
+
+
+def peft_type(folder: Path) -> str | None:
     """What kind of adapter a folder says it holds; None where it does not say."""
     try:
         return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("peft_type")

@@ -19,7 +19,7 @@ class TunerConfig:
     )
     neftune_noise_alpha: float | None = option(
         None,
-        "noise on the embeddings in training, within alpha / sqrt(length x width) (NEFTune, arXiv 2310.05914); usually 5",
+        "noise on the embeddings in training, within alpha / sqrt(length x width) (NEFTune, arXiv 2310.05914); try 5",
     )
 
     def check(self) -> None:

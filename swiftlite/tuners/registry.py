@@ -47,6 +47,12 @@ def tuner_parts() -> dict[str, type]:
     return {e.options.__name__.removesuffix("Options").lower(): e.options for e in _TUNERS.values() if e.options}
 
 
+def idle_parts(name: str) -> set[str]:
+    """Parts of other tuners' settings, which this one does not read."""
+    parts = tuner_parts()
+    return {part for part, options in parts.items() if options is not _TUNERS[name].options}
+
+
 def check_tuner_name(name: str) -> None:
     """Raises a UserError when no tuner has that name."""
     if name not in _TUNERS:

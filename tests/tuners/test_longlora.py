@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from swiftlite.config.errors import UserError
 from swiftlite.data.collate import Layout, collate, collate_bins
+from swiftlite.measure.flops import model_flops, train_flops
 from swiftlite.speed.loss import LossModule, loss_inputs
 from swiftlite.speed.shifted_attention import shifted_attention, use_shifted_attention
 from swiftlite.train.config import SftConfig
@@ -85,6 +86,19 @@ def test_evaluation_is_plain_attention():
     read, _ = shifted_attention(layer, query, key, value, None, scaling=0.3, cu_seq_lens_q=borders, max_length_q=20)
     expected = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3)
     assert torch.allclose(read, expected.transpose(1, 2), atol=1e-6)
+
+
+def test_the_flop_count_is_that_of_the_masks():
+    length = 64
+    pairs = [2 * sum((q - k == 0) * 0.5 + (k < q) for q, k in mask.nonzero().tolist()) for mask in masks(length)]
+    model = small()
+    sparse = train_flops(model_flops(model), 0, length**2)
+    model.set_attn_implementation("swiftlite")
+    assert sparse / train_flops(model_flops(model), 0, length**2) == sum(pairs) / 2 / length**2
+
+
+def masks(length):
+    return shifted_mask(length, False), shifted_mask(length, True)
 
 
 def small() -> LlamaForCausalLM:
@@ -166,3 +180,30 @@ def test_it_trains_the_adapter_the_embedding_and_the_norms(tiny_model, tmp_path)
 def test_what_cannot_work_is_refused(tiny_model, settings, implementation, words):
     with pytest.raises(UserError, match=words):
         tuned(tiny_model, implementation, **settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("key_heads", [4, 2, 1])
+def test_the_kernel_in_bf16_is_near_the_dense_mask_and_nothing_waits(key_heads):
+    torch.manual_seed(0)
+    lengths = (130, 1, 77, 48)
+    total = sum(lengths)
+    half = [torch.randn(1, h, total, 64, dtype=torch.bfloat16, device="cuda") for h in (4, key_heads, key_heads)]
+    half = [each.requires_grad_() for each in half]
+    borders = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist(), total], dtype=torch.int32, device="cuda")
+    given = {"scaling": 0.125, "cu_seq_lens_q": borders, "max_length_q": max(lengths)}
+    shifted_attention(Layer(4 // key_heads), *half, None, **given)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        read, _ = shifted_attention(Layer(4 // key_heads), *half, None, **given)
+        factors = torch.ones_like(read)
+        gradients = torch.autograd.grad((read * factors).sum(), half)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    plain = [each.detach().cpu().float().requires_grad_() for each in half]
+    expected = reference(*(x[0].transpose(0, 1) for x in plain), lengths, 0.125)
+    assert (read[0].cpu().float() - expected).norm() < 1e-2 * expected.norm()
+    for one, other in zip(gradients, torch.autograd.grad(expected.sum(), plain)):
+        assert (one.cpu().float() - other).norm() < 2e-2 * other.norm() + 1e-2

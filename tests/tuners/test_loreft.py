@@ -218,3 +218,30 @@ def test_what_cannot_be_is_refused(settings, words):
 def test_texts_have_no_prompts_to_edit(tiny_data):
     with pytest.raises(UserError, match=r"--reft_positions f7\+l7 edits prompts, and texts have none"):
         PtConfig(model_type="nano", dataset=[str(tiny_data)], sft_type="loreft")
+
+
+def test_other_adapters_are_not_gone_on_with(tiny_model, tmp_path):
+    own = save(tiny_model, tmp_path / "own")
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with pytest.raises(UserError, match="is LoReFT's; go on with it with --sft_type loreft"):
+        load_adapter(base, own, trainable=True)
+    (own / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    tuner, _ = tuned(small())
+    with pytest.raises(UserError, match=r"--sft_type loreft cannot go on with .* LORA adapter, not LOREFT"):
+        tuner.load(base, own)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_cuda_nothing_waits_for_the_edits():
+    tuner, model = tuned(small().cuda().bfloat16())
+    module = LossModule(model)
+    tuner.watch(module)
+    batch = loss_inputs(collate(rows(), Layout(0, 3, 30, padding_free=True)).to("cuda"))
+    module(**batch).backward()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        module(**batch).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -112,3 +112,17 @@ def test_zero_is_off_and_negative_is_refused(tiny_model):
 def test_no_tuner_calls_it_idle(tiny_model):
     config = SftConfig(model=str(tiny_model), dataset="demo", neftune_alpha=5)
     assert config.tuner.neftune_noise_alpha == 5 and not config.notices
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_cuda_nothing_waits_for_the_noise():
+    module, batch = LossModule(model().cuda().bfloat16()), LAYOUTS["joined"][0]().to("cuda")
+    add_noise(module, ALPHA)
+    module(**loss_inputs(batch)).backward()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        module(**loss_inputs(batch)).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -162,3 +162,17 @@ def test_blocks_of_text_may_have_tokens_in_front_and_isolated_ones_not(tiny_data
     assert PtConfig(**settings, isolate_documents=False).data.padding_free is False
     with pytest.raises(UserError, match="--packing true"):
         PtConfig(**settings, isolate_documents=True)
+
+
+def test_other_adapters_are_not_gone_on_with(tiny_model, tmp_path):
+    tuned_prompt, model = tuned(tiny_model, "prompt_tuning")
+    tuned_prompt.save(model, tmp_path)
+    prefix, _ = tuned(tiny_model, "prefix_tuning")
+    with pytest.raises(UserError, match=r"--sft_type prefix_tuning cannot go on with .* PROMPT_TUNING adapter"):
+        prefix.load(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path)
+
+
+def test_settings_of_other_tuners_are_said_to_be_idle(tiny_model):
+    given = {"lora_rank": 4, "num_virtual_tokens": 3, "neftune_noise_alpha": 5}
+    config = SftConfig(model=str(tiny_model), dataset="demo", sft_type="p_tuning", **given)
+    assert config.notices == ["--lora_rank: no effect with --sft_type p_tuning"]

@@ -1,4 +1,4 @@
-"""Whole runs with tuners of our own: the loss falls, a resumed run ends bit for bit the same, infer opens the result."""
+"""Whole runs with these tuners: the loss falls, a resumed run ends bit for bit the same, infer opens the result."""
 
 import shutil
 
@@ -14,7 +14,7 @@ from swiftlite.train.reporting import read_log
 from swiftlite.train.sft import run_sft
 
 CASES = {
-    "lora and noise": {"sft_type": "lora", "neftune_noise_alpha": 5, "lora_dropout": 0.1, "gradient_checkpointing": True},
+    "lora and noise": {"sft_type": "lora", "neftune_noise_alpha": 5, "lora_dropout": 0.1},
     "longlora": {"sft_type": "longlora", "gradient_checkpointing": True},
     "loreft": {"sft_type": "loreft", "reft_rank": 8, "neftune_noise_alpha": 5, "gradient_checkpointing": True},
     "prompt_tuning": {"sft_type": "prompt_tuning", "neftune_noise_alpha": 5, "gradient_checkpointing": True},

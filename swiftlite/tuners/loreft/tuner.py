@@ -10,8 +10,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.speed.loss import LossModule
+from swiftlite.tuners.adapter import check_peft_type
 from swiftlite.tuners.loreft.config import read_positions
-from swiftlite.tuners.loreft.model import Positions, add_interventions, load_loreft, save_loreft
+from swiftlite.tuners.loreft.model import PEFT_TYPE, Positions, add_interventions, load_loreft, save_loreft
 from swiftlite.tuners.tuner import Tuner
 
 
@@ -31,6 +32,7 @@ class LoreftTuner(Tuner):
         return model
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        check_peft_type(folder, PEFT_TYPE, "loreft")
         loaded, self._where = load_loreft(model, folder, trainable=True)
         saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         self._settings = {name: saved[name] for name in self._settings}

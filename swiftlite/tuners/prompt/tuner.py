@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
 from swiftlite.models.modes import in_mode
+from swiftlite.tuners.adapter import check_peft_type
 from swiftlite.tuners.tuner import Tuner
 
 # The network of p-tuning, which PEFT does not save: it keeps only the tokens that it makes.
@@ -50,6 +51,7 @@ class PromptTuner(Tuner):
         return self._wrap(model, self.peft_config())
 
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+        check_peft_type(folder, self.peft_config().peft_type.value, self.config.tuner.sft_type)  # pyrefly: ignore
         # PEFT itself opens such adapters for inference only.
         settings = PeftConfig.from_pretrained(str(folder))
         settings.inference_mode = False
