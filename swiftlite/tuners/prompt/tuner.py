@@ -94,7 +94,11 @@ class PrefixTuner(PromptTuner):
         ids = torch.randint(model.get_input_embeddings().num_embeddings, (1, count))  # pyrefly: ignore
         with in_mode(model, training=False), torch.no_grad():
             cache = model(ids.to(model.device), use_cache=True).past_key_values
-        wrapped = super().apply(model)
+        settings = self.peft_config()
+        # PEFT reads these from the model's config, which names them in its own way in some families.
+        heads, width = cache.layers[0].keys.shape[1], cache.layers[0].keys.shape[3]
+        settings.num_attention_heads, settings.token_dim = heads, heads * width
+        wrapped = self._wrap(model, settings)
         try:
             initialize_kv_prefix_from_past_key_values(wrapped, past_key_values=cache)
         except (ValueError, AttributeError, TypeError) as error:
@@ -114,15 +118,12 @@ class PTuner(PromptTuner):
             encoder_hidden_size=o.encoder_hidden_size,  # pyrefly: ignore
         )
 
-    def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
+    def _read(self, wrapped: PeftModel, folder: Path) -> None:
         if not (folder / _ENCODER).is_file():
             raise UserError(
                 f"the adapter {folder} cannot be trained further: the network that made its tokens is not there "
                 f"({_ENCODER}); start anew, or use it with infer"
             )
-        return super().load(model, folder)
-
-    def _read(self, wrapped: PeftModel, folder: Path) -> None:
         encoder: Any = wrapped.prompt_encoder
         encoder.load_state_dict(load_file(folder / _ENCODER))
 
