@@ -121,6 +121,8 @@ def _run_command(command: Command, argv: list[str]) -> int:
     config.refuse_not_yet()
     # What transformers deprecates inside itself is nothing a user could mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    # PEFT's, at each answer; learned tokens get rows without padding, whose positions nobody need say.
+    warnings.filterwarnings("ignore", message="Position ids are not supported", module="peft")
     result = _load(command.run)(config)
     return getattr(result, "exit_code", 0)
 

@@ -129,6 +129,7 @@ COMPOUND: dict[tuple[str, str], dict[str, Any]] = {
     ("optim", "galore_adamw"): {"optim": "adamw", "use_galore": True},
     ("optim", "galore_adamw_8bit"): {"optim": "adamw_8bit", "use_galore": True},
     ("optim", "galore_adamw_layerwise"): {"optim": "adamw", "use_galore": True, "optim_in_backward": True},
+    ("sft_type", "reft"): {"sft_type": "loreft"},
 }
 
 
@@ -188,7 +189,6 @@ NOT_YET: dict[str, tuple[set[Any], str]] = {
     "fsdp": ({"none", ""}, "FSDP"),
     "loss_name": ({"none"}, "another loss"),
     "metric": ({"none", "loss"}, "a generation metric during training"),
-    "neftune_noise_alpha": ({"none", "0", "0.0"}, "NEFTune"),
     "boft_n_butterfly_factor": ({"1"}, "BOFT with several butterfly factors"),
     "tuner_backend": ({"peft", "swift"}, "another tuner backend"),
     "self_cognition_sample": ({"0"}, "self-cognition data"),

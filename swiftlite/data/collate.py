@@ -45,6 +45,7 @@ class Batch:
         max_seqlen: the most tokens that a document can have in this run (not in this batch); None where cu_seqlens is.
         trained_positions: (n,) int64, ascending, where labels are not -100 in the (batch * seq) tokens one after the
             other: the host knows them without waiting for a device. None when that is nearly everywhere.
+        row_lengths: (batch,) int64, real tokens of each row, at its beginning; None where cu_seqlens is not.
         samples, tokens, trained: rows, real tokens and trained weight; all 0 in a filler.
         padded: elements of input_ids, which is what the computation costs.
     """
@@ -57,6 +58,7 @@ class Batch:
     cu_seqlens: Tensor | None
     max_seqlen: int | None
     trained_positions: Tensor | None
+    row_lengths: Tensor | None
     samples: int
     tokens: int
     padded: int
@@ -123,7 +125,7 @@ def collate(rows: Sequence[Row], layout: Layout, counts: bool = True) -> Batch:
     mask = None
     if not layout.padding_free and (lengths != longest).any():
         mask = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
-    return blank.batch(len(rows), total, attention_mask=mask)
+    return blank.batch(len(rows), total, lengths, attention_mask=mask)
 
 
 def collate_bins(bins: Sequence[Sequence[Row]], layout: Layout, counts: bool = True) -> Batch:
@@ -137,7 +139,8 @@ def collate_bins(bins: Sequence[Sequence[Row]], layout: Layout, counts: bool = T
         blank = _Blank((len(bins), width), layout.pad_token_id, counts)
         for line, rows in enumerate(bins):
             blank.write(line, 0, rows[0])
-        return blank.batch(len(bins), sum(len(rows[0][0]) for rows in bins))
+        lengths = np.array([len(rows[0][0]) for rows in bins])
+        return blank.batch(len(bins), int(lengths.sum()), lengths)
     return _join(bins, layout.rows, width, room, width, layout.pad_token_id, counts)
 
 
@@ -157,7 +160,7 @@ def collate_blocks(rows: Sequence[Row], layout: Layout, counts: bool = True) -> 
         begins |= (places == 0) | (places == read[:, None])
         room = None if layout.most_documents is None else layout.rows * (layout.most_documents + 1)
         blank.isolate(np.flatnonzero(begins), room, layout.fixed_length)
-    return blank.batch(len(rows), int(read.sum()))
+    return blank.batch(len(rows), int(read.sum()), None if packing.isolated else read)
 
 
 def _join(
@@ -176,7 +179,7 @@ def _join(
         if at < (slot + 1) * width:
             begins.append(at)
     blank.isolate(np.array(begins), room, max_seqlen)
-    return blank.batch(sum(map(len, bins)), tokens)
+    return blank.batch(sum(map(len, bins)), tokens, None)
 
 
 class _Blank:
@@ -216,7 +219,9 @@ class _Blank:
             "max_seqlen": max_seqlen,
         }
 
-    def batch(self, samples: int, tokens: int, attention_mask: Tensor | None = None) -> Batch:
+    def batch(
+        self, samples: int, tokens: int, row_lengths: NDArray[Any] | None, attention_mask: Tensor | None = None
+    ) -> Batch:
         """What was written, as tensors: so many samples and real tokens."""
         places = np.flatnonzero(self.labels != IGNORED)
         return Batch(
@@ -225,6 +230,7 @@ class _Blank:
             labels=torch.from_numpy(self.labels),
             weights=torch.from_numpy(self.weights),
             trained_positions=torch.from_numpy(places) if len(places) < _NEARLY_ALL * self.labels.size else None,
+            row_lengths=None if row_lengths is None else torch.from_numpy(row_lengths.astype(np.int64)),
             samples=samples if self.counts else 0,
             tokens=tokens if self.counts else 0,
             padded=self.input_ids.size,

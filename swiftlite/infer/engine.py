@@ -31,6 +31,7 @@ class Engine:
         self.template = loaded.template
         self.stop_ids = loaded.stop_ids
         self.context = loaded.context
+        self.pads = loaded.pads
         self.header = loaded.header
 
     @classmethod
@@ -64,7 +65,7 @@ class Engine:
         sampling: Sampling,
         tools: Sequence[Tools | None] | None = None,
     ) -> list[Answer]:
-        """Answers to all conversations, computed as one batch.
+        """Answers to all conversations, computed as one batch, or where the model cannot pad one a length of prompts.
 
         An answer also ends (`length`) where the model's positions do, before `max_new_tokens`.
 
@@ -76,7 +77,13 @@ class Engine:
         """
         tools = tools or [None] * len(conversations)
         prompts = [self.encode(*pair) for pair in zip(conversations, tools, strict=True)]
-        return self._answers(prompts, sampling, None, threading.Event()) if prompts else []
+        lengths = [0 if self.pads else len(prompt) for prompt in prompts]
+        answers: dict[int, Answer] = {}
+        for length in dict.fromkeys(lengths):
+            rows = [row for row, own in enumerate(lengths) if own == length]
+            found = self._answers([prompts[row] for row in rows], sampling, None, threading.Event())
+            answers |= zip(rows, found, strict=True)
+        return [answers[row] for row in range(len(prompts))]
 
     def stream(self, messages: list[Message], sampling: Sampling, tools: Tools | None = None) -> AnswerStream:
         """One answer in pieces of text; after the last, the stream's `answer` holds the whole.

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from peft import PeftModel
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -24,6 +25,7 @@ class Loaded:
     Attributes:
         stop_ids: the template's stop tokens and those of the checkpoint's generation_config.
         context: tokens the model can read and write in all; None: no limit known.
+        pads: prompts of several lengths can be one batch.
         header: lines that say what was loaded.
     """
 
@@ -32,6 +34,7 @@ class Loaded:
     template: Template
     stop_ids: list[int]
     context: int | None
+    pads: bool
     header: list[str]
 
 
@@ -65,7 +68,13 @@ def load_parts(config: InferConfig) -> Loaded:
         f"attention {attention} ({why}), template {template.name}",
         *notes,
     ]
-    return Loaded(model.eval(), tokenizer, template, stop_ids, context_length(model_config), header)
+    learned: Any = model.active_peft_config if isinstance(model, PeftModel) else None
+    context, pads = context_length(model_config), True
+    if learned is not None and learned.is_prompt_learning:
+        context = None if context is None else context - learned.num_virtual_tokens
+        # PEFT puts learned embeddings before the padding: the text would be further away from them than in training.
+        pads = learned.peft_type == "PREFIX_TUNING"
+    return Loaded(model.eval(), tokenizer, template, stop_ids, context, pads, header)
 
 
 def context_length(config: PretrainedConfig) -> int | None:
@@ -88,15 +97,12 @@ def _with_adapter(base: PreTrainedModel, source: ModelSource, merge: bool) -> An
     model = load_saved_adapter(base, source.adapter)
     if not merge:
         return model
-    if model is base:
+    kind = model.active_peft_config if isinstance(model, PeftModel) else None
+    if kind is None or kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
+        name = "module beside the weights" if kind is None else type(kind).__name__
         raise UserError(
-            f"--merge_lora: the adapter {source.adapter} adds modules that are no part of a weight; leave the flag away"
-        )
-    kind = model.active_peft_config
-    if kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
-        raise UserError(
-            f"--merge_lora: the adapter {source.adapter} is a {type(kind).__name__}, which cannot be "
-            "folded into weights; leave the flag away"
+            f"--merge_lora: the adapter {source.adapter} is a {name}, which cannot be folded into weights; leave the "
+            "flag away"
         )
     return model.merge_and_unload()
 

@@ -27,14 +27,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+# LongLoRA's: half of the heads read four quarters of a document, the others three quarters and two eighths.
+_SHIFTED_SHARE = (4 * (1 / 4) ** 2 + 3 * (1 / 4) ** 2 + 2 * (1 / 8) ** 2) / 2
+
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One layer of softmax attention: `dim` = heads * head_dim, `window` in tokens or None for all."""
+    """One layer of softmax attention: `dim` = heads * head_dim, `window` in tokens or None for all.
+
+    `share`: the part of a document's pairs that sparse attention computes.
+    """
 
     dim: float
     window: int | None = None
     backward: bool = True
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def train_flops(model: ModelFlops, tokens: float, sum_of_squared_lengths: float)
     matmuls = (6 * model.trained + 4 * model.frozen + 2 * model.forward_only) * tokens
     attention = 0.0
     for layer in model.attention:
-        pairs = sum_of_squared_lengths / 2
+        pairs = layer.share * sum_of_squared_lengths / 2
         if layer.window is not None:
             pairs = min(pairs, layer.window * tokens)
         attention += (12 if layer.backward else 4) * layer.dim * pairs
@@ -173,6 +180,7 @@ def _attention_layers(config: Any, first_trained: float) -> tuple[AttentionLayer
     dim = heads * (qk + value) / 2
     window = getattr(config, "sliding_window", None)
     default = "sliding_attention" if window else "full_attention"
+    share = _SHIFTED_SHARE if getattr(config, "_attn_implementation", None) == "swiftlite_shifted" else 1.0
     found = []
     for index, kind in enumerate(getattr(config, "layer_types", None) or [default] * layers):
         if kind == "linear_attention":
@@ -180,7 +188,7 @@ def _attention_layers(config: Any, first_trained: float) -> tuple[AttentionLayer
         if kind not in ("full_attention", "sliding_attention"):
             return None
         reach = window if kind == "sliding_attention" else None
-        found.append(AttentionLayer(dim, reach, backward=index >= first_trained))
+        found.append(AttentionLayer(dim, reach, backward=index >= first_trained, share=share))
     return tuple(found)
 
 

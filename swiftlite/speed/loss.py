@@ -1,5 +1,6 @@
 """The training loss: next-token cross-entropy weighted by token; after the model, or fused with its head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from swiftlite.data.collate import IGNORED, Batch
 from swiftlite.models.modes import in_mode
 from swiftlite.models.native.baichuan import NormHead
 from swiftlite.speed.autocast import product_dtype
+from swiftlite.speed.documents import document_borders
 from swiftlite.speed.linear_cross_entropy import (
     finish_logits,
     linear_cross_entropy,
@@ -46,12 +48,17 @@ class LossModule(nn.Module):
     Args:
         model: a transformers causal LM, bare or in PEFT.
         finish: what follows the head in the fused path; None for the plain path. `choose_loss` knows.
+
+    Attributes:
+        watchers: called with each batch's document borders and labels before the model sees it, for what acts by
+            document inside the model (noise on embeddings, interventions on prompts).
     """
 
     def __init__(self, model: nn.Module, finish: Finish | None = None):
         super().__init__()
         self.model = model
         self.finish = finish
+        self.watchers: list[Callable[[Tensor, Tensor], None]] = []
 
     def forward(
         self,
@@ -63,6 +70,7 @@ class LossModule(nn.Module):
         cu_seqlens: Tensor | None = None,
         max_seqlen: int | None = None,
         trained_positions: Tensor | None = None,
+        row_lengths: Tensor | None = None,
     ) -> Tensor:
         """The sum of weighted next-token losses, in nats (0-d float32); `loss_inputs` names the fields of a `Batch`.
 
@@ -70,9 +78,14 @@ class LossModule(nn.Module):
         result does not depend on how rows are spread over micro-batches and devices. Where `trained_positions` are
         given, the fused path multiplies the head by them alone.
         """
-        given = forward_inputs(self.model, input_ids, attention_mask, position_ids, cu_seqlens, max_seqlen)
+        if self.watchers:
+            borders = document_borders(input_ids, cu_seqlens, row_lengths)
+            for watcher in self.watchers:
+                watcher(borders, labels)
+        given = forward_inputs(self.model, input_ids, attention_mask, position_ids, cu_seqlens, max_seqlen, row_lengths)
         if self.finish is None:
-            logits = self.model(**given, use_cache=False).logits
+            # Learned tokens of PEFT's stand in front of each row; nobody predicts what follows them.
+            logits = self.model(**given, use_cache=False).logits[:, -input_ids.shape[1] :]
             losses = F.cross_entropy(
                 logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
             )
@@ -98,7 +111,7 @@ class LossModule(nn.Module):
 def loss_inputs(batch: Batch) -> dict[str, Any]:
     """What of a batch a `LossModule`, bare or in DDP, is called with."""
     names = ("input_ids", "attention_mask", "position_ids", "labels", "weights")
-    names += ("cu_seqlens", "max_seqlen", "trained_positions")
+    names += ("cu_seqlens", "max_seqlen", "trained_positions", "row_lengths")
     return {name: getattr(batch, name) for name in names}
 
 

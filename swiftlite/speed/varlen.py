@@ -15,9 +15,11 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from swiftlite.speed.autocast import product_dtype
+from swiftlite.speed.documents import document_borders, document_of
 
-# transformers' attn_implementation for what is in here.
+# transformers' attn_implementation for what is in here, and for LongLoRA's on top of it (shifted_attention.py).
 NAME = "swiftlite"
+SHIFTED = "swiftlite_shifted"
 # From torch 2.12 on the kernel itself lets several query heads read one key head.
 _KERNEL_SHARES_KEYS = "enable_gqa" in inspect.signature(varlen_attn).parameters
 _WIDEST_HEAD = 256
@@ -31,6 +33,7 @@ def forward_inputs(
     position_ids: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     max_seqlen: int | None = None,
+    row_lengths: Tensor | None = None,
 ) -> dict[str, Any]:
     """What a transformers causal LM, bare or in PEFT, is called with so that its attention knows the documents.
 
@@ -43,10 +46,17 @@ def forward_inputs(
         cu_seqlens: (documents + 1,) int32 borders of documents along all batch * seq tokens; the last ones may
             repeat the total. None: the positions tell, and without positions each row is one document.
         max_seqlen: tokens that no document exceeds.
+        row_lengths: (batch,) real tokens of each row where rows are documents; only shifted attention, which divides
+            documents, asks for it.
     """
     given: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
     name = getattr(getattr(model, "config", None), "_attn_implementation", None) or ""
-    ours = name == NAME and not (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning)
+    ours = name in (NAME, SHIFTED)
+    ours = ours and not (isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning)
+    if ours and name == SHIFTED and cu_seqlens is None:
+        cu_seqlens, max_seqlen = document_borders(input_ids, None, row_lengths), input_ids.shape[1]
+        # Padding is a document of its own now.
+        attention_mask = given["attention_mask"] = None
     if attention_mask is None and ours and (cu_seqlens is not None or position_ids is None):
         given["attention_mask"] = torch.empty((1, 1, 0, 0), dtype=torch.bool, device=input_ids.device)
     if cu_seqlens is not None and (ours or _reads_borders(model, name)):
@@ -205,9 +215,7 @@ def _causal_mask(batch: int, seq: int, borders: Tensor | None, window: int | Non
         mask = mask & (distance < window)
     mask = mask[None, None]
     if borders is not None:
-        tokens = torch.arange(batch * seq, device=device, dtype=borders.dtype)
-        # Documents that have begun: empty ones at the end begin behind the last token.
-        document = torch.bucketize(tokens, borders, right=True).view(batch, 1, seq)
+        document = document_of(borders, batch * seq).view(batch, 1, seq)
         mask = mask & (document[..., :, None] == document[..., None, :])
     return mask
 

@@ -18,7 +18,7 @@ from swiftlite.tuners.config import TunerConfig
 from swiftlite.tuners.galore.config import GaloreOptions
 from swiftlite.tuners.lisa.config import LisaOptions
 from swiftlite.tuners.lora.config import LoraOptions
-from swiftlite.tuners.registry import check_tuner_name, refusal_of, settings_read, tuner_parts
+from swiftlite.tuners.registry import refusal_of, settings_read, settle_tuner, tuner_parts
 from swiftlite.tuners.support import features_asked
 
 
@@ -212,7 +212,7 @@ class TrainConfig(CommandConfig):
 
     def check(self) -> None:
         super().check()
-        check_tuner_name(self.tuner.sft_type)
+        settle_tuner(self)
         if self._needs_dataset() and not self.data.dataset:
             raise UserError("no data given: pass --dataset FILE_OR_NAME (try --dataset demo)")
         if self.data.streaming and self.optim.max_steps < 0:
@@ -225,11 +225,6 @@ class TrainConfig(CommandConfig):
                 "checkpoints none; pass --gradient_checkpointing full or selective"
             )
         self.check_support()
-        if self.tuner.sft_type == "full" and self.lisa.lisa_activated_layers and self.speed.group_linears:
-            raise UserError(
-                "--group_linears true computes frozen layers in another way and --lisa_activated_layers will train "
-                "them; leave it away"
-            )
         self._note_idle_settings()
         self._make_absolute()
 
@@ -255,7 +250,7 @@ class TrainConfig(CommandConfig):
     def _note_idle_settings(self) -> None:
         """Old command lines give LoRA's settings to full runs too; that is no error, but it is said."""
         options, of_tuners = self.options(), {"tuner", *tuner_parts()}
-        read = settings_read(self.tuner.sft_type) | {"sft_type"}
+        read = settings_read(self.tuner.sft_type) | {"sft_type", "neftune_noise_alpha"}
         idle = [
             f"--{name}"
             for name, (_, source) in self.non_default().items()

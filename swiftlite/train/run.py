@@ -24,6 +24,7 @@ from swiftlite.train.result import TrainResult
 from swiftlite.train.resume import check_same_data, resume_run
 from swiftlite.train.run_folder import start_run
 from swiftlite.train.saving import WeightsWriter
+from swiftlite.tuners.neftune import add_noise
 
 C = TypeVar("C", bound=TrainConfig)
 ReadInputs = Callable[[C, World, Path | None, list[str]], Inputs]
@@ -55,6 +56,8 @@ def run_training(config: C, read_inputs: ReadInputs[C]) -> TrainResult:
                     model, quant_method=quant.quant_method, copies=quant.fp8_copies, first=quant.fp8_from_layer
                 )
             loss = choose_loss(model, config.speed.loss_impl, notes)
+        tuner.watch(loss)
+        add_noise(loss, config.tuner.neftune_noise_alpha)
         rows = make_collator(config, inputs, inputs.data.train, device, config.optim.batch_size)
         longest = longest_batch(config, rows)
         compiles = None

@@ -13,12 +13,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
-from swiftlite.tuners.adapter import load_adapter
+from swiftlite.tuners.adapter import CONFIG, OWN_TUNER, check_adapter_kind, load_adapter, read_adapter_config
 from swiftlite.tuners.registry import find_tuner
 from swiftlite.tuners.tuner import Tuner, refuse_new_tokens
 
-# Names as in PEFT's folders, so that such a folder is known as an adapter; the key tells whose it is.
-_CONFIG, _WEIGHTS, _KEY = "adapter_config.json", "adapter_model.safetensors", "swiftlite_tuner"
+# The name is PEFT's, so that such a folder is known as an adapter.
+_WEIGHTS = "adapter_model.safetensors"
 
 
 class AddedModules(Tuner):
@@ -26,10 +26,12 @@ class AddedModules(Tuner):
 
     Attributes:
         name: the value of `--sft_type`.
+        keeps_precision: for inference its weights stay fp32 instead of following the base.
     """
 
     saves_adapter: ClassVar[bool] = True
     name: ClassVar[str]
+    keeps_precision: ClassVar[bool] = False
 
     def settings(self) -> dict[str, Any]:
         """What `attach` has to know, as JSON."""
@@ -53,24 +55,20 @@ class AddedModules(Tuner):
         Raises:
             UserError: it is another tuner's, cannot be read, or does not fit.
         """
-        config = _read_config(folder)
-        if config.get(_KEY) != self.name:
-            theirs = config.get(_KEY) or config.get("peft_type", "unknown")
-            raise UserError(
-                f"--sft_type {self.name}: the adapter {folder} is of another kind ({theirs}); continue it with the "
-                "tuner it was made by"
-            )
+        check_adapter_kind(folder, self.name, self.name)
+        config = read_adapter_config(folder)
         model.requires_grad_(False)
         self._added = config["settings"]
         _put_back(type(self), model, folder, self._added)
         return model
 
     def save(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         state = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
         save_file(state, str(folder / _WEIGHTS), metadata={"format": "pt"})
         base = getattr(getattr(model, "config", None), "_name_or_path", None)
-        config = {_KEY: self.name, "settings": self._added, "base_model_name_or_path": base}
-        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        config = {OWN_TUNER: self.name, "settings": self._added, "base_model_name_or_path": base}
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load_saved_adapter(base: PreTrainedModel, folder: Path) -> Any:
@@ -79,16 +77,16 @@ def load_saved_adapter(base: PreTrainedModel, folder: Path) -> Any:
     Raises:
         UserError: the adapter cannot be read, or belongs on another base.
     """
-    kind = _read_config(folder).get(_KEY)
+    config = read_adapter_config(folder)
+    kind = config.get(OWN_TUNER)
     if kind is None:
         return load_adapter(base, folder, trainable=False)
     module, cls = find_tuner(kind).target.split(":")
-    dtype = base.dtype
+    tuner, dtype = getattr(importlib.import_module(module), cls), base.dtype
     base.requires_grad_(False)
-    for added in _put_back(
-        getattr(importlib.import_module(module), cls), base, folder, _read_config(folder)["settings"]
-    ):
-        added.data = added.data.to(dtype)
+    for added in _put_back(tuner, base, folder, config["settings"]):
+        if not tuner.keeps_precision:
+            added.data = added.data.to(dtype)
         added.requires_grad = False
     return base
 
@@ -113,10 +111,3 @@ def _put_back(
         for name, parameter in added.items():
             parameter.copy_(state[name])
     return list(added.values())
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"the adapter {folder} cannot be read: {_CONFIG}: {error}") from None

@@ -11,7 +11,7 @@ class TunerConfig:
     sft_type: str = option(
         "lora",
         "the tuner: lora (dora, rslora and lora+ are options of it), full (with lisa), adapter, llamapro, adalora, ia3, "
-        "vera, boft, oft, fourierft or miss",
+        "vera, boft, oft, fourierft, miss, longlora, loreft, prompt_tuning, prefix_tuning or p_tuning",
     )
     freeze_parameters_ratio: float = option(
         0.0, "full: freeze the first layers until this share of all parameters is frozen", rare=True
@@ -24,7 +24,13 @@ class TunerConfig:
     trainable_parameters_regex: str | None = option(
         None, "full: train parameters whose name matches, whatever froze them", rare=True
     )
+    neftune_noise_alpha: float | None = option(
+        None,
+        "noise on the embeddings in training, within alpha / sqrt(length x width) (NEFTune, arXiv 2310.05914); try 5",
+    )
 
     def check(self) -> None:
         if not 0 <= self.freeze_parameters_ratio <= 1:
             raise UserError(f"--freeze_parameters_ratio: {self.freeze_parameters_ratio} is not between 0 and 1")
+        if self.neftune_noise_alpha is not None and self.neftune_noise_alpha < 0:
+            raise UserError(f"--neftune_noise_alpha: {self.neftune_noise_alpha} must not be negative; 5 is usual")

@@ -2,16 +2,18 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import closest
 from swiftlite.tuners.adalora.config import AdaloraOptions
 from swiftlite.tuners.bottleneck.config import AdapterOptions
-from swiftlite.tuners.lisa.config import LisaOptions
+from swiftlite.tuners.lisa.config import LisaOptions, settle_lisa
 from swiftlite.tuners.llamapro.config import LlamaproOptions
+from swiftlite.tuners.longlora.config import settle_longlora
 from swiftlite.tuners.lora.config import LoraOptions
+from swiftlite.tuners.loreft.config import LoreftOptions, settle_loreft
 from swiftlite.tuners.more_peft.config import (
     BoftOptions,
     FourierftOptions,
@@ -20,6 +22,7 @@ from swiftlite.tuners.more_peft.config import (
     OftOptions,
     VeraOptions,
 )
+from swiftlite.tuners.prompt.config import PromptOptions, settle_prompt
 from swiftlite.tuners.support import Refusal, find_refusal
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class TunerEntry:
         whole: it trains or saves whole weights.
         reads: settings outside that class which it follows too.
         refuses: what it cannot go with.
+        settle: called with a training command's settings before anything is loaded: sets what the tuner brings along,
+            and raises a UserError for what else cannot go together with it.
     """
 
     name: str
@@ -46,6 +51,7 @@ class TunerEntry:
     whole: bool = False
     reads: tuple[str, ...] = ()
     refuses: tuple[Refusal, ...] = ()
+    settle: Callable[[Any], None] | None = None
 
 
 _TUNERS: dict[str, TunerEntry] = {}
@@ -93,6 +99,15 @@ def settings_read(name: str) -> set[str]:
     entry = _TUNERS[name]
     own = {f.name for f in dataclasses.fields(entry.options)} if entry.options else set()
     return own | set(entry.reads)
+def settle_tuner(config: Any) -> None:
+    """Lets the tuner of a training command's settings complete them.
+
+    Raises:
+        UserError: no tuner has that name, or it cannot work with these settings.
+    """
+    settle = find_tuner(config.tuner.sft_type).settle
+    if settle is not None:
+        settle(config)
 
 
 def make_tuner(name: str, config: Any) -> "Tuner":
@@ -121,6 +136,15 @@ _BAT_READS_WEIGHTS = _few_bits(
     "use --miss_variant balance, or leave it away",
     {"miss_variant": "bat"},
 )
+_SHARED_ROWS = Refusal(
+    "packing",
+    "joins documents, which would share the learned tokens in front of their row",
+    "pass --packing false",
+)
+_IN_A_CACHE = (
+    Refusal("checkpointing", "computes layers twice, and the learned keys and values would fill their cache twice"),
+    Refusal("compile", "makes graphs that take no cache, and the learned keys and values are in one"),
+)
 _DORA_IN_FP8 = Refusal(
     "fp8",
     "computes layers under plain LoRA, and DoRA needs their weights as they are",
@@ -137,6 +161,7 @@ register_tuner(
         whole=True,
         reads=_FULL_READS,
         refuses=_few_bits("stores frozen weights and --sft_type full trains them", _NO_WHOLE),
+        settle=settle_lisa,
     )
 )
 register_tuner(TunerEntry("adapter", "swiftlite.tuners.bottleneck.tuner:AdapterTuner", AdapterOptions))
@@ -165,3 +190,21 @@ register_tuner(TunerEntry("fourierft", _MORE + "FourierftTuner", FourierftOption
 register_tuner(
     TunerEntry("miss", _MORE + "MissTuner", MissOptions, reads=_PEFT_READS, refuses=_BAT_READS_WEIGHTS)
 )
+register_tuner(
+    TunerEntry("longlora", "swiftlite.tuners.longlora.tuner:LongLoraTuner", LoraOptions, settle=settle_longlora)
+)
+register_tuner(TunerEntry("loreft", "swiftlite.tuners.loreft.tuner:LoreftTuner", LoreftOptions, settle=settle_loreft))
+for _name, _class, _more in (
+    ("prompt_tuning", "PromptTuner", ()),
+    ("prefix_tuning", "PrefixTuner", _IN_A_CACHE),
+    ("p_tuning", "PTuner", ()),
+):
+    register_tuner(
+        TunerEntry(
+            _name,
+            f"swiftlite.tuners.prompt.tuner:{_class}",
+            PromptOptions,
+            refuses=(_SHARED_ROWS, *_more),
+            settle=settle_prompt,
+        )
+    )

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
+from swiftlite.speed.loss import LossModule
 
 
 class Tuner:
@@ -36,6 +37,9 @@ class Tuner:
     def load(self, model: PreTrainedModel, folder: Path) -> nn.Module:
         """Puts the tuner's saved weights on the base, ready to train further."""
         raise TypeError(f"{type(self).__name__} must define load")
+
+    def watch(self, loss: LossModule) -> None:
+        """Asks the loss to be told of each batch, where the tuner acts by document (`LossModule.watchers`)."""
 
     def trained(self, model: nn.Module) -> list[tuple[str, nn.Parameter]]:
         """Name and parameter of all that the run updates at one time or another."""

@@ -104,7 +104,6 @@ def test_what_asks_for_nothing_here_is_accepted(line):
     [
         ("--quantization_bit 8", "--quantization_bit 8"),
         ("--deepspeed default-zero2", "--deepspeed default-zero2"),
-        ("--neftune_alpha 15", "--neftune_alpha 15"),
     ],
 )
 def test_what_is_not_there_yet_parses_and_is_refused_by_name(line, flag):

@@ -1,6 +1,7 @@
 """Settings of LISA."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from swiftlite.config.errors import UserError
 from swiftlite.config.options import option
@@ -29,3 +30,24 @@ class LisaOptions:
             )
         if self.lisa_step_interval < 1:
             raise UserError(f"--lisa_step_interval: {self.lisa_step_interval} must be 1 step or more; 20 is usual")
+
+
+def settle_lisa(config: Any) -> None:
+    """Raises a UserError for what cannot be right while layers take turns."""
+    if not config.lisa.lisa_activated_layers:
+        return
+    if config.speed.group_linears:
+        raise UserError(
+            "--group_linears true computes frozen layers in another way and --lisa_activated_layers will train them; "
+            "leave it away"
+        )
+    if config.galore.use_galore:
+        raise UserError(
+            "--use_galore true learns directions of gradients over many steps and --lisa_activated_layers puts layers "
+            "to sleep between them; use one of the two"
+        )
+    if config.optim.optim == "schedule_free":
+        raise UserError(
+            "--optim schedule_free averages weights over all steps and --lisa_activated_layers trains layers in some; "
+            "pass --optim adamw"
+        )

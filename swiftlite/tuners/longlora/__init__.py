@@ -1,0 +1,1 @@
+"""LongLoRA: long documents trained with shifted sparse attention."""

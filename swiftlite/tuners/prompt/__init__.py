@@ -1,0 +1,1 @@
+"""Prompt tuning, prefix tuning and p-tuning, through PEFT: learned tokens in front of each document."""
