@@ -9,6 +9,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from swiftlite.models.modes import in_mode
+from swiftlite.speed.dora import is_dora
 from swiftlite.speed.fp8_mlp import fp8_mlp
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class GatedMlp:
         module: Any = self.module
         module.__class__ = _fast(type(module))
         module.gated_mlp = self
+
+    def has_dora(self) -> bool:
+        """Whether a layer's output is scaled by DoRA, which the MLP as one operator has no place for."""
+        members = [*self.first.members, *self.last.members]
+        return any(is_dora(member, member.active_adapters[0]) for member in members if isinstance(member, LoraLinear))
 
     def is_plain(self) -> bool:
         """Whether nothing but LoRA without dropout stands between the weights and what they give now."""
