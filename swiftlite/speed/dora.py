@@ -30,13 +30,15 @@ class DoraLayer:
     """The DoRA adapter of one frozen linear layer.
 
     Attributes:
-        member: PEFT's layer; adapter: the adapter's name.
-        norms: (out,) float32, of the rows of W + s B A when they were last refreshed.
+        member: PEFT's layer, which gets a buffer `norms`, (out,) float32: of the rows of W + s B A when they were last
+            refreshed. (A tensor that is no buffer has a dynamic size to the compiler.)
+        adapter: the adapter's name.
     """
 
     def __init__(self, member: LoraLinear, adapter: str) -> None:
         self.member, self.adapter = member, adapter
         self.squares = _row_squares(member.base_layer)
+        member.register_buffer("norms", self.squares, persistent=False)
         self.refresh()
 
     @torch.no_grad()
@@ -58,11 +60,11 @@ class DoraLayer:
             gram = float_product(down, down.t())
             sums = torch.addmm(crossed, up, gram, beta=2 * factor, alpha=factor**2)
             squares = (sums * up).sum(1) + self.squares
-            self.norms = squares.clamp_min_(_SMALLEST_SQUARE).sqrt_()
+            self.member.norms = squares.clamp_min_(_SMALLEST_SQUARE).sqrt_()
 
     def factor(self) -> Tensor:
         """m / ||W + s B A||, (out,) float32; its gradient goes to m."""
-        return self.member.lora_magnitude_vector[self.adapter].weight.float() / self.norms
+        return self.member.lora_magnitude_vector[self.adapter].weight.float() / self.member.norms  # pyrefly: ignore
 
     def output(self, plain: Tensor) -> Tensor:
         """The layer's output from x W^T + s (x A^T) B^T, (..., out)."""

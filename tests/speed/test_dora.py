@@ -13,7 +13,7 @@ from swiftlite.quant.fp8 import dequantise
 from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.speed.compile import compile_layers
 from swiftlite.speed.linears import speed_up_linears
-from tests.speed.test_linears import ALL, adapted, bare, both, check_equal, groups_of, loss_of, qwen_folder
+from tests.speed.test_linears import ALL, VOCABULARY, adapted, bare, both, check_equal, groups_of, loss_of, qwen_folder
 
 __all__ = ["bare", "qwen_folder"]
 
@@ -63,7 +63,7 @@ def test_norms_are_those_of_the_matrix_written_out_in_float64(bare):
         if isinstance(module, nn.Module) and dora is not None:
             a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
             expected = row_norms(module.base_layer.weight, a, b, 3.0)
-            assert ((dora.norms - expected).abs() / expected).max() < 1e-6
+            assert ((module.norms - expected).abs() / expected).max() < 1e-6
 
 
 def test_norms_follow_the_optimizer(bare):
@@ -179,7 +179,7 @@ def test_on_an_fp8_base_the_norms_are_those_of_the_rounded_weights(bare, dropout
         if getattr(module, "dora", None) is not None:
             a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
             expected = row_norms(other.base_layer.weight, a, b, 3.0)
-            assert ((module.dora.norms - expected).abs() / expected).max() < 1e-6, name
+            assert ((module.norms - expected).abs() / expected).max() < 1e-6, name
 
 
 def test_in_bf16_gradients_are_as_close_to_float64_as_those_of_peft(bare):
@@ -200,3 +200,32 @@ def test_in_bf16_gradients_are_as_close_to_float64_as_those_of_peft(bare):
         assert {g.dtype for g in grads.values()} == {torch.float32}
         errors.append(sum((grads[n].double() - e).norm() / e.norm() for n, e in exact.items()))
     assert errors[0] <= 1.05 * errors[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize(("method", "allowed"), [("none", 1.1), ("fp8", 12.0)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_on_cuda_bf16_gradients_are_near_those_of_float64(bare, method, allowed, compiled):
+    """In bf16 as near as PEFT's; e4m3 has five bits less, and here the softmax of small scores makes the most of it."""
+    torch._dynamo.reset()
+    model = with_dora(bare("qwen2"), ALL["qwen2"])
+    exact_model = copy.deepcopy(model).double()
+    loss_of(exact_model).backward()
+    exact = {n: p.grad for n, p in exact_model.named_parameters() if p.grad is not None}
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to("cuda", torch.float32 if "lora_" in name else torch.bfloat16)
+    errors = []
+    ids = torch.randint(3, VOCABULARY, (2, 13), generator=torch.Generator().manual_seed(0)).cuda()
+    for fast in (False, True):
+        one = copy.deepcopy(model)
+        with torch.autocast("cuda", torch.bfloat16):
+            if fast:
+                speed_up_linears(one, quant_method=method)
+            if fast and compiled:
+                assert "compiled for all lengths" in compile_layers(one, dynamic=True)
+            one(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        grads = {n: p.grad.cpu().double() for n, p in one.named_parameters() if p.grad is not None}
+        assert grads.keys() == exact.keys()
+        errors.append(sum((grads[n] - e).norm() / e.norm() for n, e in exact.items()))
+    assert errors[1] <= allowed * errors[0]
