@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PretrainedConfig
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from swiftlite.chat.template import Template, choose_template
@@ -15,6 +15,7 @@ from swiftlite.models.new_tokens import fit_embedding
 from swiftlite.models.source import ModelSource, resolve_model
 from swiftlite.speed.attention import choose_attention
 from swiftlite.tuners.adapter import load_adapter
+from swiftlite.tuners.merging import merge_adapter, probe_ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +54,16 @@ def load_parts(config: InferConfig) -> Loaded:
     template = choose_template(
         source.chat_settings(config.chat), tokenizer, template_of(source, model_config, tokenizer)
     )
-    model = load_model(source, model_config, DTYPES[dtype], device, attention)
+    model: Any = load_model(source, model_config, DTYPES[dtype], device, attention)
     stop_ids = list(dict.fromkeys([*template.stop_token_ids, *_as_list(model.generation_config.eos_token_id)]))
     # `generate` fills what a request leaves open from here: a checkpoint's own sampling settings stay out of it.
     model.generation_config = GenerationConfig()
     if source.adapter is not None:
         fit_embedding(model, source.card.get("embedding_rows", 0))
-        model = _with_adapter(model, source, config.infer.merge_lora)
+        model = load_adapter(model, source.adapter, trainable=False)
+        if config.infer.merge_lora:
+            merged = merge_adapter(model, probe_ids(tokenizer, device, context_length(model_config)))
+            model, notes = merged.model, [*notes, *merged.lines()]
     header = [
         f"{_describe(source, config.infer.merge_lora)}: {dtype} on {device_name(device)}, "
         f"attention {attention} ({why}), template {template.name}",
@@ -81,20 +85,6 @@ def context_length(config: PretrainedConfig) -> int | None:
         s["factor"] * (s.get("original_max_position_embeddings") or positions) for s in scalings if s.get("factor")
     ]
     return int(max([positions, *reach]))
-
-
-def _with_adapter(base: PreTrainedModel, source: ModelSource, merge: bool) -> Any:
-    assert source.adapter is not None
-    model: Any = load_adapter(base, source.adapter, trainable=False)
-    if not merge:
-        return model
-    kind = model.active_peft_config
-    if kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
-        raise UserError(
-            f"--merge_lora: the adapter {source.adapter} is a {type(kind).__name__}, which cannot be "
-            "folded into weights; leave the flag away"
-        )
-    return model.merge_and_unload()
 
 
 def _describe(source: ModelSource, merged: bool) -> str:

@@ -7,7 +7,7 @@ the norms of W never change.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
@@ -47,12 +47,11 @@ class DoraLayer:
         if self.adapter not in self.member.lora_A:
             # Deleted; the layer is PEFT's now.
             return
-        base: Any = self.member.base_layer
-        a, b = self.member.lora_A[self.adapter].weight, self.member.lora_B[self.adapter].weight
+        a, b = (cast(Tensor, part[self.adapter].weight) for part in (self.member.lora_A, self.member.lora_B))
         factor = self.member.scaling[self.adapter]
         # Autocast would round what is summed in float32.
         with torch.autocast(a.device.type, enabled=False):
-            weight, scale = _weight_and_scale(base)
+            weight, scale = _weight_and_scale(self.member.base_layer)
             down, up = a.to(weight.dtype), b.float()
             crossed = float_product(weight, down.t())
             if scale is not None:
