@@ -29,8 +29,3 @@ class ExportConfig(CommandConfig):
     general: GeneralConfig
     model: ModelConfig
     export: ExportOptions
-
-    def check(self) -> None:
-        super().check()
-        if len(self.model.adapters) > 1:
-            raise UserError(f"--adapters: one adapter is merged at a time, got {len(self.model.adapters)}")

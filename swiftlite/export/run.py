@@ -51,7 +51,7 @@ def run_export(config: ExportConfig) -> ExportResult:
         UserError: there is no adapter, it does not fit or cannot be merged, or the folder exists.
     """
     config.refuse_not_yet()
-    source = resolve_model(config.model, config.general.seed)
+    source = resolve_model(config.model, config.general.seed).one_adapter()
     if source.adapter is None:
         raise UserError(f"--merge_lora: {source.name} comes without an adapter to fold in; pass --adapters FOLDER")
     target = _target(config.export.output_dir, source.adapter)

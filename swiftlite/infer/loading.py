@@ -12,9 +12,11 @@ from swiftlite.infer.config import InferConfig
 from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.models.load import load_config, load_model, load_tokenizer, template_of
 from swiftlite.models.new_tokens import fit_embedding
-from swiftlite.models.source import ModelSource, resolve_model
+from swiftlite.models.source import BASE, ModelSource, resolve_model
 from swiftlite.speed.attention import choose_attention
-from swiftlite.tuners.adapter import load_adapter
+from swiftlite.speed.dora import has_dora
+from swiftlite.speed.linears import speed_up_linears
+from swiftlite.tuners.adapter import load_adapters
 from swiftlite.tuners.merging import merge_adapter, probe_ids
 
 
@@ -24,6 +26,7 @@ class Loaded:
 
     Attributes:
         stop_ids: the template's stop tokens and those of the checkpoint's generation_config.
+        adapters: names of the adapters, where there are several to choose from.
         context: tokens the model can read and write in all; None: no limit known.
         header: lines that say what was loaded.
     """
@@ -32,6 +35,7 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     template: Template
     stop_ids: list[int]
+    adapters: list[str]
     context: int | None
     header: list[str]
 
@@ -48,6 +52,8 @@ def load_parts(config: InferConfig) -> Loaded:
     source = resolve_model(config.model, config.general.seed)
     if config.infer.merge_lora and source.adapter is None:
         raise UserError(f"--merge_lora: {source.name} comes without an adapter to fold in; leave the flag away")
+    if config.infer.merge_lora:
+        source.one_adapter()
     model_config = load_config(source)
     attention, why = choose_attention(config.model.attn_impl, device, dtype, model_config, joined=False)
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
@@ -60,16 +66,24 @@ def load_parts(config: InferConfig) -> Loaded:
     model.generation_config = GenerationConfig()
     if source.adapter is not None:
         fit_embedding(model, source.card.get("embedding_rows", 0))
-        model = load_adapter(model, source.adapter, trainable=False)
+        model = load_adapters(model, source.adapters)
         if config.infer.merge_lora:
             merged = merge_adapter(model, probe_ids(tokenizer, device, context_length(model_config)))
             model, notes = merged.model, [*notes, *merged.lines()]
+        elif len(source.adapters) == 1 and has_dora(model):
+            # PEFT's own layers make B·A, as large as the weights, for every token.
+            notes += speed_up_linears(model)
     header = [
         f"{_describe(source, config.infer.merge_lora)}: {dtype} on {device_name(device)}, "
         f"attention {attention} ({why}), template {template.name}",
         *notes,
     ]
-    return Loaded(model.eval(), tokenizer, template, stop_ids, context_length(model_config), header)
+    several = list(source.adapters) if len(source.adapters) > 1 else []
+    if several:
+        header.append(
+            f"adapters: {', '.join(several)}, or {BASE} for none; {several[0]} answers unless another is named"
+        )
+    return Loaded(model.eval(), tokenizer, template, stop_ids, several, context_length(model_config), header)
 
 
 def context_length(config: PretrainedConfig) -> int | None:
@@ -91,7 +105,7 @@ def _describe(source: ModelSource, merged: bool) -> str:
     words = source.name + (" with random weights" if source.dummy_seed is not None else "")
     if source.adapter is None:
         return words
-    return f"{words} + {source.adapter}" + (" (merged)" if merged else "")
+    return " + ".join([words, *map(str, source.adapters.values())]) + (" (merged)" if merged else "")
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

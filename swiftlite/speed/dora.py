@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.variants import DoraLinearVariant
-from torch import Tensor
+from torch import Tensor, nn
 
 from swiftlite.quant.fp8 import Fp8Linear
 from swiftlite.speed.float_product import float_product
@@ -24,6 +24,12 @@ _SMALLEST_SQUARE = 1e-30
 def is_dora(member: Any, adapter: str) -> bool:
     """Whether that adapter of a LoRA layer is DoRA."""
     return isinstance(member, LoraLinear) and isinstance(member.lora_variant.get(adapter), DoraLinearVariant)
+
+
+def has_dora(model: nn.Module) -> bool:
+    """Whether an active adapter on a linear layer is DoRA."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLinear)]
+    return any(is_dora(layer, name) for layer in layers for name in layer.active_adapters)
 
 
 class DoraLayer:
@@ -39,15 +45,23 @@ class DoraLayer:
         self.member, self.adapter = member, adapter
         self.squares = _row_squares(member.base_layer)
         member.register_buffer("norms", self.squares, persistent=False)
+        self._seen: list[tuple[int, int]] = []
         self.refresh()
 
-    @torch.no_grad()
     def refresh(self) -> None:
-        """Takes the norms anew; nothing that a backward pass still wants is overwritten."""
+        """Takes the norms anew, unless the adapter is frozen and nobody has written to it."""
         if self.adapter not in self.member.lora_A:
             # Deleted; the layer is PEFT's now.
             return
         a, b = (cast(Tensor, part[self.adapter].weight) for part in (self.member.lora_A, self.member.lora_B))
+        seen = [(part.data_ptr(), part._version) for part in (a, b)]
+        if a.requires_grad or b.requires_grad or seen != self._seen:
+            self._seen = seen
+            self._refresh(a, b)
+
+    @torch.no_grad()
+    def _refresh(self, a: Tensor, b: Tensor) -> None:
+        """Nothing that a backward pass still wants is overwritten."""
         factor = self.member.scaling[self.adapter]
         # Autocast would round what is summed in float32.
         with torch.autocast(a.device.type, enabled=False):
@@ -74,8 +88,8 @@ class DoraLayer:
 class DoraNorms:
     """Keeps the norms of all DoRA layers of a model up to date.
 
-    An adapter changes with each optimizer step, whoever does it; so the norms are taken before every forward pass, at
-    the cost of reading the weights once. A checkpointed layer does not take them again.
+    An adapter changes with each optimizer step, whoever does it and however; so the norms of one that trains are taken
+    before every forward pass, at the cost of reading the weights once. A checkpointed layer does not take them again.
     """
 
     def __init__(self, layers: Sequence[DoraLayer]) -> None:

@@ -12,8 +12,21 @@ from torch._dynamo.utils import counters
 from swiftlite.quant.fp8 import dequantise
 from swiftlite.speed.checkpointing import apply_checkpointing
 from swiftlite.speed.compile import compile_layers
+from swiftlite.speed.dora import DoraLayer
 from swiftlite.speed.linears import speed_up_linears
-from tests.speed.test_linears import ALL, VOCABULARY, adapted, bare, both, check_equal, groups_of, loss_of, qwen_folder
+from tests.speed.test_linears import (
+    ALL,
+    LAYERS,
+    VOCABULARY,
+    adapted,
+    bare,
+    both,
+    check_equal,
+    fill,
+    groups_of,
+    loss_of,
+    qwen_folder,
+)
 
 __all__ = ["bare", "qwen_folder"]
 
@@ -75,6 +88,26 @@ def test_norms_follow_the_optimizer(bare):
             loss_of(one, seed).backward()
             optimizer.step()
     check_equal(model, fast)
+
+
+def test_norms_of_a_frozen_adapter_are_taken_once_until_someone_writes_to_it(bare, monkeypatch):
+    model, fast, _ = both(with_dora(bare("llama"), ["q_proj"]).eval().requires_grad_(False))
+    taken = []
+    refresh = DoraLayer._refresh
+    monkeypatch.setattr(DoraLayer, "_refresh", lambda layer, *adapter: taken.append(layer) or refresh(layer, *adapter))
+    assert loss_of(fast).item() == pytest.approx(loss_of(model).item(), rel=1e-6) and not taken
+    for one in (model, fast):
+        fill(one)
+    assert loss_of(fast).item() == pytest.approx(loss_of(model).item(), rel=1e-6) and len(taken) == LAYERS
+
+
+def test_names_and_saved_files_are_those_of_peft(bare, tmp_path):
+    model, fast, _ = both(with_dora(bare("qwen2"), ALL["qwen2"]))
+    assert list(fast.state_dict()) == list(model.state_dict())
+    for folder, one in (("plain", model), ("fast", fast)):
+        one.save_pretrained(tmp_path / folder, save_embedding_layers=False)
+    weights = [(tmp_path / f / "adapter_model.safetensors").read_bytes() for f in ("plain", "fast")]
+    assert weights[0] == weights[1]
 
 
 def test_two_forward_passes_before_one_backward(bare):
