@@ -7,7 +7,7 @@ the norms of W never change.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
@@ -36,9 +36,10 @@ class DoraLayer:
     """The DoRA adapter of one frozen linear layer.
 
     Attributes:
-        member: PEFT's layer, which gets a buffer `norms`, (out,) float32: of the rows of W + s B A when they were last
-            refreshed. (A tensor that is no buffer has a dynamic size to the compiler.)
+        member: PEFT's layer, which gets a buffer `norms`, (out,) float32: of the rows of W + s B A when DoraNorms last
+            took them. (A tensor that is no buffer has a dynamic size to the compiler.)
         adapter: the adapter's name.
+        squares: (out,) float32, of the norms of the rows of W.
     """
 
     def __init__(self, member: LoraLinear, adapter: str) -> None:
@@ -46,34 +47,28 @@ class DoraLayer:
         self.squares = _row_squares(member.base_layer)
         member.register_buffer("norms", self.squares, persistent=False)
         self._seen: list[tuple[int, int]] = []
-        self.refresh()
 
-    def refresh(self) -> None:
-        """Takes the norms anew, unless the adapter is frozen and nobody has written to it."""
+    @property
+    def a(self) -> Tensor:
+        return self.member.lora_A[self.adapter].weight  # pyrefly: ignore
+
+    @property
+    def b(self) -> Tensor:
+        return self.member.lora_B[self.adapter].weight  # pyrefly: ignore
+
+    def kind(self) -> tuple[Any, ...]:
+        """Layers of one kind can be computed together."""
+        base: Any = self.member.base_layer
+        precisions = (base.weight.dtype, self.a.dtype, self.b.dtype, self.a.device)
+        return (self.a.shape, self.b.shape, self.member.scaling[self.adapter], *precisions)
+
+    def is_stale(self) -> bool:
+        """Whether the adapter trains, or somebody has written to it since this was asked last."""
         if self.adapter not in self.member.lora_A:
             # Deleted; the layer is PEFT's now.
-            return
-        a, b = (cast(Tensor, part[self.adapter].weight) for part in (self.member.lora_A, self.member.lora_B))
-        seen = [(part.data_ptr(), part._version) for part in (a, b)]
-        if a.requires_grad or b.requires_grad or seen != self._seen:
-            self._seen = seen
-            self._refresh(a, b)
-
-    @torch.no_grad()
-    def _refresh(self, a: Tensor, b: Tensor) -> None:
-        """Nothing that a backward pass still wants is overwritten."""
-        factor = self.member.scaling[self.adapter]
-        # Autocast would round what is summed in float32.
-        with torch.autocast(a.device.type, enabled=False):
-            weight, scale = _weight_and_scale(self.member.base_layer)
-            down, up = a.to(weight.dtype), b.float()
-            crossed = float_product(weight, down.t())
-            if scale is not None:
-                crossed *= scale[:, None]
-            gram = float_product(down, down.t())
-            sums = torch.addmm(crossed, up, gram, beta=2 * factor, alpha=factor**2)
-            squares = (sums * up).sum(1) + self.squares
-            self.member.norms = squares.clamp_min_(_SMALLEST_SQUARE).sqrt_()
+            return False
+        before, self._seen = self._seen, [(part.data_ptr(), part._version) for part in (self.a, self.b)]
+        return self.a.requires_grad or self.b.requires_grad or self._seen != before
 
     def factor(self) -> Tensor:
         """m / ||W + s B A||, (out,) float32; its gradient goes to m."""
@@ -93,12 +88,35 @@ class DoraNorms:
     """
 
     def __init__(self, layers: Sequence[DoraLayer]) -> None:
-        self.layers = list(layers)
+        kinds = dict.fromkeys(layer.kind() for layer in layers)
+        self.kinds = [[layer for layer in layers if layer.kind() == kind] for kind in kinds]
+        self.refresh()
 
-    def before_forward(self, *_: Any) -> None:
-        """A forward pre-hook of the decoder; bound, so that a copy of the model refreshes its own norms."""
-        for layer in self.layers:
-            layer.refresh()
+    def refresh(self, *_: Any) -> None:
+        """Takes the norms that may be wrong; a forward pre-hook, bound so that a copied model refreshes its own."""
+        for layers in self.kinds:
+            stale = [layer for layer in layers if layer.is_stale()]
+            if stale:
+                take_norms(stale)
+
+
+@torch.no_grad()
+def take_norms(layers: Sequence[DoraLayer]) -> None:
+    """Of layers of one kind, side by side but for W A^T: a few hundred small launches less for a model.
+
+    They are new tensors: a backward pass may still want the old ones.
+    """
+    s = layers[0].member.scaling[layers[0].adapter]
+    # Autocast would round what is summed in float32.
+    with torch.autocast(layers[0].a.device.type, enabled=False):
+        a = torch.stack([layer.a for layer in layers])
+        b = torch.stack([layer.b for layer in layers]).float()
+        crossed = torch.stack([_times_weight(layer.member.base_layer, one) for layer, one in zip(layers, a)])
+        gram = a.float() @ a.float().mT
+        sums = torch.baddbmm(crossed, b, gram, beta=2 * s, alpha=s**2)
+        squares = (sums * b).sum(-1) + torch.stack([layer.squares for layer in layers])
+        for layer, norms in zip(layers, squares.clamp_min_(_SMALLEST_SQUARE).sqrt_()):
+            layer.member.norms = norms
 
 
 class _ScaledColumns(torch.autograd.Function):
@@ -123,6 +141,13 @@ class _ScaledColumns(torch.autograd.Function):
 def _weight_and_scale(base: Any) -> tuple[Tensor, Tensor | None]:
     """W = weight · scale by rows; weight in the precision that its products are made in."""
     return (base.weight.to(base.dtype), base.scale) if isinstance(base, Fp8Linear) else (base.weight, None)
+
+
+def _times_weight(base: Any, a: Tensor) -> Tensor:
+    """W A^T, (out, rank) float32."""
+    weight, scale = _weight_and_scale(base)
+    product = float_product(weight, a.to(weight.dtype).t())
+    return product if scale is None else product * scale[:, None]
 
 
 @torch.no_grad()

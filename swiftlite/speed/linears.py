@@ -245,7 +245,7 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
         keep_copies(_decoder_of(model), [one for group in groups for one in group.keep_copies()])
     dora = [layer for group in groups for layer in group.find_dora()]
     if dora:
-        _decoder_of(model).register_forward_pre_hook(DoraNorms(dora).before_forward)
+        _decoder_of(model).register_forward_pre_hook(DoraNorms(dora).refresh)
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
     if stored:
         notes += describe_fp8(layers or (), stored)
