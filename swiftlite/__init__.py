@@ -16,6 +16,8 @@ _PUBLIC = {
     "run_infer": "swiftlite.infer.run",
     "EvalConfig": "swiftlite.evaluate.config",
     "run_eval": "swiftlite.evaluate.run",
+    "ExportConfig": "swiftlite.export.config",
+    "run_export": "swiftlite.export.run",
 }
 
 __all__ = list(_PUBLIC)

@@ -50,6 +50,11 @@ COMMANDS = {
         "swiftlite.evaluate.config:EvalConfig",
         "swiftlite.evaluate.run:run_eval",
     ),
+    "export": Command(
+        "Fold an adapter into its base: a model folder that any tool opens.",
+        "swiftlite.export.config:ExportConfig",
+        "swiftlite.export.run:run_export",
+    ),
 }
 
 

@@ -45,6 +45,7 @@ def run_eval(config: EvalConfig) -> EvalResult:
     for questions in sets:
         for field, rows in questions.unread.items():
             _say(f"note: {questions.name}: the field '{field}' is not used ({rows} of its rows)")
+    resolve_model(config.model, config.general.seed).one_adapter()
     near = config.model.adapters[0] if config.model.adapters else config.model.model
     with _reserved(choose_result_path(o.result_path, near, _result_name)) as file:
         engine, sampling = Engine.load(_infer_config(config)), Sampling(max_new_tokens=o.max_new_tokens)

@@ -77,7 +77,8 @@ def answer_file(engine: Engine, prompts: list[Prompt], sampling: Sampling, batch
     """Answers all prompts into `path`, one JSON object a line, in order; says how fast.
 
     Each line: `messages` (the prompt), `tools` where it has any, `response`, `reference` (the row's own answer,
-    or null), `tokens`, `finish` (`stop` or `length`). Complete lines survive an interruption.
+    or null), `tokens`, `finish` (`stop` or `length`), of several adapters `adapter`. Complete lines survive an
+    interruption.
 
     Raises:
         UserError: a prompt that cannot be answered, or a file that cannot be written.
@@ -90,8 +91,11 @@ def answer_file(engine: Engine, prompts: list[Prompt], sampling: Sampling, batch
             with progress_bar("row", len(prompts)) as progress:
                 for first in range(0, len(prompts), batch_size):
                     batch = prompts[first : first + batch_size]
-                    found = engine.generate([p.messages for p in batch], sampling, [p.tools for p in batch])
-                    file.writelines(_line(prompt, answer) for prompt, answer in zip(batch, found, strict=True))
+                    named = {"adapters": [p.adapter for p in batch]} if engine.adapters else {}
+                    found = engine.generate([p.messages for p in batch], sampling, [p.tools for p in batch], **named)
+                    file.writelines(
+                        _line(prompt, answer, engine.adapter) for prompt, answer in zip(batch, found, strict=True)
+                    )
                     file.flush()
                     answers += found
                     progress(len(answers), _rate(answers, started))
@@ -105,7 +109,7 @@ def answer_file(engine: Engine, prompts: list[Prompt], sampling: Sampling, batch
     return [answer.text for answer in answers]
 
 
-def _line(prompt: Prompt, answer: Answer) -> str:
+def _line(prompt: Prompt, answer: Answer, adapter: str | None) -> str:
     record = {
         "messages": prompt.messages,
         **({"tools": prompt.tools} if prompt.tools else {}),
@@ -113,6 +117,7 @@ def _line(prompt: Prompt, answer: Answer) -> str:
         "reference": prompt.reference,
         "tokens": answer.tokens,
         "finish": answer.stopped,
+        **({"adapter": prompt.adapter or adapter} if adapter else {}),
     }
     return json.dumps(record, ensure_ascii=False) + "\n"
 

@@ -16,6 +16,7 @@ with contextlib.suppress(ImportError):
 HELP = """\
 /clear          forget the conversation
 /system [TEXT]  give the model a system prompt from here on; without TEXT: its own again
+/adapter [NAME] have another of several adapters answer (base: none of them); without NAME: say which there are
 /help           show this
 /exit           leave (so does Ctrl-D)
 Ctrl-C ends an answer. A line that begins with a space is never a command."""
@@ -91,6 +92,8 @@ class Chat:
         elif command == "/system":
             self.system = rest.strip() or None
             self._say("(system prompt set)" if self.system else "(no system prompt of yours any more)")
+        elif command == "/adapter":
+            self._say(self._engine.choose_adapter(rest.strip()))
         elif command == "/help":
             self._say(HELP)
         else:

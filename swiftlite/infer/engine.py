@@ -1,7 +1,8 @@
 """The one place where a model is asked: conversations in, answers out, whole or in pieces."""
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,11 +10,13 @@ from transformers import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from swiftlite.config.errors import UserError
+from swiftlite.config.options import closest
 from swiftlite.infer.config import InferConfig
 from swiftlite.infer.loading import Loaded, load_parts
 from swiftlite.infer.sampling import Answer, Sampling
 from swiftlite.infer.stopping import Stops, first_stop
 from swiftlite.infer.streaming import AnswerStream, TextAssembler
+from swiftlite.models.source import BASE
 
 Message = dict[str, Any]
 Tools = list[dict[str, Any]]
@@ -21,6 +24,8 @@ Tools = list[dict[str, Any]]
 
 class Engine:
     """A loaded model that answers conversations through transformers' `generate`.
+
+    Of several adapters, `adapter` answers unless a request names another; `base` is none of them.
 
     Draws come from torch's global generator: `torch.manual_seed` before a request repeats it.
     """
@@ -30,6 +35,8 @@ class Engine:
         self.tokenizer = loaded.tokenizer
         self.template = loaded.template
         self.stop_ids = loaded.stop_ids
+        self.adapters = loaded.adapters
+        self.adapter = loaded.adapters[0] if loaded.adapters else None
         self.context = loaded.context
         self.pads = loaded.pads
         self.header = loaded.header
@@ -42,6 +49,16 @@ class Engine:
             UserError: it cannot be found, does not fit together, or cannot run here.
         """
         return cls(load_parts(config))
+
+    def choose_adapter(self, name: str) -> str:
+        """Has that adapter answer from here on; returns what to say of it. Without a name, only the latter."""
+        if not self.adapters:
+            return "(there are not several adapters to choose from; --adapters A B loads them)"
+        known = [*self.adapters, BASE]
+        if name and name not in known:
+            return f"no adapter {name}{closest(name, known)} There are: {', '.join(known)}"
+        self.adapter = name or self.adapter
+        return f"({self.adapter} answers; there are: {', '.join(known)})"
 
     def encode(self, messages: list[Message], tools: Tools | None = None) -> list[int]:
         """The prompt's token ids, up to and with the assistant's header.
@@ -64,26 +81,33 @@ class Engine:
         conversations: Sequence[list[Message]],
         sampling: Sampling,
         tools: Sequence[Tools | None] | None = None,
+        adapters: Sequence[str | None] | None = None,
     ) -> list[Answer]:
-        """Answers to all conversations, computed as one batch, or where the model cannot pad one a length of prompts.
+        """Answers to all conversations, computed as one batch, or as one for each adapter.
+
+        Where the model cannot pad (behind learned tokens), also as one for each length of prompts.
 
         An answer also ends (`length`) where the model's positions do, before `max_new_tokens`.
 
         Args:
             tools: for each conversation, the tools its prompt describes.
+            adapters: for each conversation, which of several adapters answers; None: `adapter`.
 
         Raises:
             UserError: a conversation that cannot be answered, or a batch that does not fit the GPU's memory.
         """
         tools = tools or [None] * len(conversations)
         prompts = [self.encode(*pair) for pair in zip(conversations, tools, strict=True)]
-        lengths = [0 if self.pads else len(prompt) for prompt in prompts]
-        answers: dict[int, Answer] = {}
-        for length in dict.fromkeys(lengths):
-            rows = [row for row, own in enumerate(lengths) if own == length]
-            found = self._answers([prompts[row] for row in rows], sampling, None, threading.Event())
-            answers |= zip(rows, found, strict=True)
-        return [answers[row] for row in range(len(prompts))]
+        names = [name or self.adapter for name in adapters or [None] * len(prompts)]
+        # What can be one batch.
+        kinds = [(name, 0 if self.pads else len(prompt)) for name, prompt in zip(names, prompts, strict=True)]
+        found: dict[int, Answer] = {}
+        for kind in dict.fromkeys(kinds):
+            places = [place for place, its_kind in enumerate(kinds) if its_kind == kind]
+            with self._active(kind[0]):
+                answers = self._answers([prompts[place] for place in places], sampling, None, threading.Event())
+            found |= dict(zip(places, answers, strict=True))
+        return [found[place] for place in range(len(prompts))]
 
     def stream(self, messages: list[Message], sampling: Sampling, tools: Tools | None = None) -> AnswerStream:
         """One answer in pieces of text; after the last, the stream's `answer` holds the whole.
@@ -94,9 +118,21 @@ class Engine:
         prompt = self.encode(messages, tools)
 
         def generate(streamer: BaseStreamer, cancelled: threading.Event) -> Answer:
-            return self._answers([prompt], sampling, streamer, cancelled)[0]
+            with self._active(self.adapter):
+                return self._answers([prompt], sampling, streamer, cancelled)[0]
 
         return AnswerStream(generate, TextAssembler(self._decode, self.stop_ids, sampling.stop))
+
+    @contextlib.contextmanager
+    def _active(self, adapter: str | None) -> Iterator[None]:
+        """With that one of several adapters; None: there are not several."""
+        if adapter == BASE:
+            with self.model.disable_adapter():
+                yield
+            return
+        if adapter is not None:
+            self.model.set_adapter(adapter)
+        yield
 
     def _decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(  # pyrefly: ignore

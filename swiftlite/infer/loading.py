@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from peft import PeftModel
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PretrainedConfig
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from swiftlite.chat.template import Template, choose_template
@@ -13,9 +13,12 @@ from swiftlite.infer.config import InferConfig
 from swiftlite.models.device import DTYPES, choose_device, choose_dtype, device_name
 from swiftlite.models.load import load_config, load_model, load_tokenizer, template_of
 from swiftlite.models.new_tokens import fit_embedding
-from swiftlite.models.source import ModelSource, resolve_model
+from swiftlite.models.source import BASE, ModelSource, resolve_model
 from swiftlite.speed.attention import choose_attention
-from swiftlite.tuners.added import load_saved_adapter
+from swiftlite.speed.dora import has_dora
+from swiftlite.speed.linears import speed_up_linears
+from swiftlite.tuners.added import load_saved_adapters
+from swiftlite.tuners.merging import merge_adapter, probe_ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Loaded:
 
     Attributes:
         stop_ids: the template's stop tokens and those of the checkpoint's generation_config.
+        adapters: names of the adapters, where there are several to choose from.
         context: tokens the model can read and write in all; None: no limit known.
         pads: prompts of several lengths can be one batch.
         header: lines that say what was loaded.
@@ -33,6 +37,7 @@ class Loaded:
     tokenizer: PreTrainedTokenizerBase
     template: Template
     stop_ids: list[int]
+    adapters: list[str]
     context: int | None
     pads: bool
     header: list[str]
@@ -50,19 +55,27 @@ def load_parts(config: InferConfig) -> Loaded:
     source = resolve_model(config.model, config.general.seed)
     if config.infer.merge_lora and source.adapter is None:
         raise UserError(f"--merge_lora: {source.name} comes without an adapter to fold in; leave the flag away")
+    if config.infer.merge_lora:
+        source.one_adapter()
     model_config = load_config(source)
     attention, why = choose_attention(config.model.attn_impl, device, dtype, model_config, joined=False)
     tokenizer = load_tokenizer(source, model_config.get_text_config().vocab_size, notes)
     template = choose_template(
         source.chat_settings(config.chat), tokenizer, template_of(source, model_config, tokenizer)
     )
-    model = load_model(source, model_config, DTYPES[dtype], device, attention)
+    model: Any = load_model(source, model_config, DTYPES[dtype], device, attention)
     stop_ids = list(dict.fromkeys([*template.stop_token_ids, *_as_list(model.generation_config.eos_token_id)]))
     # `generate` fills what a request leaves open from here: a checkpoint's own sampling settings stay out of it.
     model.generation_config = GenerationConfig()
     if source.adapter is not None:
         fit_embedding(model, source.card.get("embedding_rows", 0))
-        model = _with_adapter(model, source, config.infer.merge_lora)
+        model = load_saved_adapters(model, source.adapters)
+        if config.infer.merge_lora:
+            merged = merge_adapter(model, probe_ids(tokenizer, device, context_length(model_config)))
+            model, notes = merged.model, [*notes, *merged.lines()]
+        elif len(source.adapters) == 1 and has_dora(model):
+            # PEFT's own layers make B·A, as large as the weights, for every token.
+            notes += speed_up_linears(model)
     header = [
         f"{_describe(source, config.infer.merge_lora)}: {dtype} on {device_name(device)}, "
         f"attention {attention} ({why}), template {template.name}",
@@ -74,7 +87,12 @@ def load_parts(config: InferConfig) -> Loaded:
         context = None if context is None else context - learned.num_virtual_tokens
         # PEFT puts learned embeddings before the padding: the text would be further away from them than in training.
         pads = learned.peft_type == "PREFIX_TUNING"
-    return Loaded(model.eval(), tokenizer, template, stop_ids, context, pads, header)
+    several = list(source.adapters) if len(source.adapters) > 1 else []
+    if several:
+        header.append(
+            f"adapters: {', '.join(several)}, or {BASE} for none; {several[0]} answers unless another is named"
+        )
+    return Loaded(model.eval(), tokenizer, template, stop_ids, several, context, pads, header)
 
 
 def context_length(config: PretrainedConfig) -> int | None:
@@ -92,26 +110,11 @@ def context_length(config: PretrainedConfig) -> int | None:
     return int(max([positions, *reach]))
 
 
-def _with_adapter(base: PreTrainedModel, source: ModelSource, merge: bool) -> Any:
-    assert source.adapter is not None
-    model = load_saved_adapter(base, source.adapter)
-    if not merge:
-        return model
-    kind = model.active_peft_config if isinstance(model, PeftModel) else None
-    if kind is None or kind.is_prompt_learning or not hasattr(model, "merge_and_unload"):
-        name = "module beside the weights" if kind is None else type(kind).__name__
-        raise UserError(
-            f"--merge_lora: the adapter {source.adapter} is a {name}, which cannot be folded into weights; leave the "
-            "flag away"
-        )
-    return model.merge_and_unload()
-
-
 def _describe(source: ModelSource, merged: bool) -> str:
     words = source.name + (" with random weights" if source.dummy_seed is not None else "")
     if source.adapter is None:
         return words
-    return f"{words} + {source.adapter}" + (" (merged)" if merged else "")
+    return " + ".join([words, *map(str, source.adapters.values())]) + (" (merged)" if merged else "")
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

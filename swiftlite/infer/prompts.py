@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,19 +25,22 @@ _ASKS = (("instruction", "output"), *PAIRS)
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model is asked: `messages` end before the answer; `reference` is the row's own answer."""
+    """What the model is asked: `messages` end before the answer; `reference` is the row's own answer; `adapter`, where
+    there are several, the one that the row names."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     reference: str | None
     origin: Origin
+    adapter: str | None = None
 
 
-def read_prompts(specs: list[str], seed: int) -> tuple[list[Prompt], dict[str, int]]:
+def read_prompts(specs: list[str], seed: int, adapters: Sequence[str] = ()) -> tuple[list[Prompt], dict[str, int]]:
     """The prompts of `--infer_dataset`, in order, and how often each field was left unread.
 
     Args:
         specs: files, folders or registered names, each with #N for N of its rows, drawn by `seed`.
+        adapters: names of which a row's field `adapter` may hold one; without any that field is not read.
 
     Raises:
         UserError: a source that cannot be read, or a row without a prompt, naming its file and line.
@@ -47,7 +50,7 @@ def read_prompts(specs: list[str], seed: int) -> tuple[list[Prompt], dict[str, i
     for source in [resolve(spec, "infer_dataset") for spec in specs]:
         for row, origin in _rows(source, seed):
             try:
-                prompt, ignored = _read(row, origin, source.columns)
+                prompt, ignored = _read(row, origin, source.columns, adapters)
             except BadRow as error:
                 expected = _EXPECTED if error.expected == EXPECTED else error.expected
                 raise UserError(f"{origin}: {error.reason}; expected {expected}; fix it or take it out") from None
@@ -64,10 +67,15 @@ def _rows(source: Source, seed: int) -> Iterator[Record]:
 
 
 def _read(
-    row: dict[str, Any] | Unreadable, origin: Origin, columns: Mapping[str, str]
+    row: dict[str, Any] | Unreadable, origin: Origin, columns: Mapping[str, str], adapters: Sequence[str]
 ) -> tuple[Prompt, tuple[str, ...]]:
     if isinstance(row, Unreadable):
         raise BadRow("not readable", row.reason, "one row in the file's format")
+    adapter = row.get("adapter") if adapters else None
+    if adapters and "adapter" in row:
+        row = {key: value for key, value in row.items() if key != "adapter"}
+    if adapter is not None and adapter not in adapters:
+        raise BadRow("unknown adapter", f"there is no adapter {adapter!r}", f"one of {', '.join(adapters)}")
     complete, pending = _completed(row, columns)
     converted = convert_row(complete, columns)
     if "messages" not in converted.content:
@@ -80,7 +88,7 @@ def _read(
         )
     # Which turns are trained means nothing here.
     messages = [{key: value for key, value in message.items() if key != "loss"} for message in asked]
-    return Prompt(messages, converted.content.get("tools"), reference, origin), converted.ignored
+    return Prompt(messages, converted.content.get("tools"), reference, origin, adapter), converted.ignored
 
 
 def _completed(row: dict[str, Any], columns: Mapping[str, str]) -> tuple[dict[str, Any], bool]:

@@ -12,6 +12,7 @@ from swiftlite.infer.config import InferConfig
 from swiftlite.infer.engine import Engine
 from swiftlite.infer.prompts import Prompt, read_prompts
 from swiftlite.infer.sampling import Sampling
+from swiftlite.models.source import BASE, resolve_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,8 @@ def run_infer(config: InferConfig) -> InferResult:
     if o.infer_dataset:
         # Before the model is loaded, which may take minutes.
         path = choose_result_path(o.result_path, config.model.model)
-        prompts = _read_prompts(o.infer_dataset, config.general.seed)
+        adapters = resolve_model(config.model, config.general.seed).adapters
+        prompts = _read_prompts(o.infer_dataset, config.general.seed, [*adapters, BASE] if len(adapters) > 1 else [])
     engine, sampling = Engine.load(config), Sampling.of(o)
     for line in [*engine.header, sampling.describe()]:
         _say(line)
@@ -50,8 +52,8 @@ def run_infer(config: InferConfig) -> InferResult:
     return InferResult(None)
 
 
-def _read_prompts(specs: list[str], seed: int) -> list[Prompt]:
-    prompts, unread = read_prompts(specs, seed)
+def _read_prompts(specs: list[str], seed: int, adapters: list[str]) -> list[Prompt]:
+    prompts, unread = read_prompts(specs, seed, adapters)
     for field, rows in unread.items():
         _say(f"note: the field '{field}' is not used ({rows} of {len(prompts)} rows)")
     return prompts

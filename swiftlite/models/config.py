@@ -15,7 +15,11 @@ class ModelConfig:
     model_type: str | None = option(
         None, "a registered name; with --model it says which registered model that folder holds"
     )
-    adapters: list[str] = option([], "an adapter folder (PEFT layout) to put on --model; training goes on with it")
+    adapters: list[str] = option(
+        [],
+        "adapter folders (PEFT layout) or runs to put on --model, each FOLDER or NAME=FOLDER; training goes on with "
+        "one, infer takes several and answers with the one that is named",
+    )
     weights: Literal["auto", "dummy"] = option(
         "auto", "dummy: random weights at the model's true shape, no download (to measure and to try)"
     )
@@ -40,8 +44,6 @@ class ModelConfig:
     def check(self) -> None:
         if self.model is None and self.model_type is None:
             raise UserError("no model given: pass --model FOLDER_OR_HUB_ID, or --model_type NAME (try --model nano)")
-        if len(self.adapters) > 1:
-            raise UserError(f"--adapters takes one folder in this version, got {len(self.adapters)}")
 
 
 @dataclass

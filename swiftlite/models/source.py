@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from swiftlite.chat.config import ChatConfig
 from swiftlite.config.errors import UserError
@@ -13,6 +13,8 @@ from swiftlite.models.config import ModelConfig
 from swiftlite.models.registry import ModelEntry, find_model, is_registered, model_names
 
 CARD = "swiftlite.json"
+# What the model without any of its adapters is called.
+BASE = "base"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 
 
@@ -25,7 +27,7 @@ class ModelSource:
         entry: the registry row, when there is one.
         path: local folder of base weights or config; None for a hub id or a bare shape.
         hub_id: id on the hub when nothing local is known.
-        adapter: folder of an adapter to put on the base.
+        adapters: folders of adapters to put on the base, by name; the first is `adapter`.
         dummy_seed: seed of random weights; None: real weights.
         scratch_seed: seed of weights to pre-train, drawn as the architecture's authors draw them.
         card: what an earlier run of ours recorded beside its checkpoint (template, system, tuner, ...).
@@ -35,12 +37,23 @@ class ModelSource:
     entry: ModelEntry | None = None
     path: Path | None = None
     hub_id: str | None = None
-    adapter: Path | None = None
+    adapters: dict[str, Path] = dataclasses.field(default_factory=dict)
     dummy_seed: int | None = None
     scratch_seed: int | None = None
     tokenizer: str | None = None
     revision: str | None = None
     card: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of the one adapter, or of the first of several."""
+        return next(iter(self.adapters.values()), None)
+
+    def one_adapter(self) -> Self:
+        """The same; raises a UserError where several adapters are given."""
+        if len(self.adapters) > 1:
+            raise UserError(f"--adapters: only infer takes several, got {', '.join(map(str, self.adapters.values()))}")
+        return self
 
     @property
     def location(self) -> str:
@@ -78,8 +91,8 @@ def resolve_model(config: ModelConfig, seed: int) -> ModelSource:
         UserError: nothing of that name or path; says what was looked for and the ways to get it.
     """
     source = _from_name(config) if config.model is None else _from_model(config.model, config)
-    if config.adapters:
-        source = _with_adapter(source, Path(config.adapters[0]).expanduser())
+    for given in config.adapters:
+        source = _with_adapter(source, given)
     if config.weights == "dummy":
         if source.adapter:
             raise UserError(f"--weights dummy cannot be used with the adapter {source.adapter}; leave one away")
@@ -142,7 +155,7 @@ def _from_folder(folder: Path, weights: str) -> ModelSource:
         if not base:
             raise UserError(f"--model {folder}: this adapter names no base; pass --model BASE --adapters {folder}")
         source = _from_model(base, ModelConfig(model=base))
-        return dataclasses.replace(source, adapter=folder)
+        return dataclasses.replace(source, adapters={adapter_name(folder): folder})
     if (folder / "config.json").is_file():
         return ModelSource(folder.resolve().name, path=folder)
     raise UserError(
@@ -177,7 +190,7 @@ def _from_card(folder: Path) -> ModelSource:
         entry,
         path=path,
         hub_id=base["hub_id"],
-        adapter=folder,
+        adapters={adapter_name(folder): folder},
         dummy_seed=base["dummy_seed"],
         tokenizer=str(folder),
         revision=base["revision"],
@@ -185,9 +198,34 @@ def _from_card(folder: Path) -> ModelSource:
     )
 
 
-def _with_adapter(source: ModelSource, folder: Path) -> ModelSource:
+def _with_adapter(source: ModelSource, given: str) -> ModelSource:
+    """With one more adapter, `FOLDER` or `NAME=FOLDER`; of several, what was recorded of their training must agree."""
+    name, _, rest = given.rpartition("=")
+    named = bool(name) and not Path(given).expanduser().exists()
+    folder = Path(rest if named else given).expanduser()
+    if (folder / "run.yaml").is_file():
+        folder = _newest_weights(folder)
     if not (folder / "adapter_config.json").is_file():
         raise UserError(f"--adapters {folder}: no adapter_config.json there; expected a PEFT adapter folder")
+    name = name if named else adapter_name(folder)
+    if name in source.adapters or name == BASE or "." in name:
+        reason = "is taken" if name in source.adapters else f"must be without a point, and not {BASE}"
+        raise UserError(f"--adapters {given}: the name '{name}' {reason}; give another: NAME={folder}")
     card_file = folder / CARD
     card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else source.card
-    return dataclasses.replace(source, adapter=folder, card=card)
+    for key in ("template", "system", "embedding_rows") if source.adapters else ():
+        if card.get(key) != source.card.get(key):
+            raise UserError(
+                f"--adapters {given}: its {key} is {card.get(key)!r} and that of {source.adapter} is "
+                f"{source.card.get(key)!r}; such two cannot answer side by side, use them one at a time"
+            )
+    return dataclasses.replace(
+        source, adapters={**source.adapters, name: folder}, card=source.card if source.adapters else card
+    )
+
+
+def adapter_name(folder: Path) -> str:
+    """What an adapter is called: its run, or its folder where it lies in none."""
+    folder = folder.resolve()
+    run = folder.parent if (folder.parent / "run.yaml").is_file() else folder
+    return run.name.replace(".", "_")

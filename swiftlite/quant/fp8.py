@@ -144,8 +144,7 @@ def describe_fp8(layers: Iterable[nn.Module], stored: int, first: int = 0) -> li
     if left:
         names = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
         notes.append(
-            "not in fp8, being no multiples of 16, partly trained, or under another adapter than plain LoRA (DoRA): "
-            + names
+            "not in fp8, being no multiples of 16, partly trained, or under another adapter than LoRA or DoRA: " + names
         )
     return notes
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from swiftlite.quant import fp8
 
@@ -84,3 +84,15 @@ class AdapterCopies:
             source=first.a.dtype,
             target=first.down.dtype,
         )
+
+
+def keep_copies(decoder: nn.Module, adapters: Sequence[Adapter]) -> None:
+    """Has the copies written before every forward pass of `decoder`."""
+    # The kernels write adapters of one kind at a time.
+    for kind in dict.fromkeys(map(_kind, adapters)):
+        copies = AdapterCopies([one for one in adapters if _kind(one) == kind])
+        decoder.register_forward_pre_hook(lambda *_, copies=copies: copies.refresh())
+
+
+def _kind(adapter: Adapter) -> tuple[torch.dtype, torch.dtype, torch.device]:
+    return adapter.a.dtype, adapter.down.dtype, adapter.a.device

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from swiftlite.models.modes import in_mode
 from swiftlite.speed.autocast import autocast_dtype
+from swiftlite.speed.dora import is_dora
 
 
 def suitable_linears(layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """The frozen, plain linear layers in decoder layers, bare or under one plain LoRA adapter; none twice."""
+    """The frozen, plain linear layers in decoder layers, bare or under one LoRA or DoRA adapter; none twice."""
     found = [module for layer in layers for module in _outermost(layer) if _is_suitable(module)]
     # A layer that several decoder layers share is found in each.
     return list(dict.fromkeys(found))
@@ -43,10 +44,11 @@ def _is_suitable(module: nn.Module) -> bool:
         return False
     if not isinstance(module, LoraLinear):
         return True
-    if type(module) is not LoraLinear or len(module.active_adapters) != 1 or module.lora_variant:
+    if type(module) is not LoraLinear or len(module.active_adapters) != 1:
         return False
     name = module.active_adapters[0]
-    return name in module.lora_A and not module.lora_bias.get(name) and not module.fan_in_fan_out
+    known = name not in module.lora_variant or is_dora(module, name)
+    return known and name in module.lora_A and not module.lora_bias.get(name) and not module.fan_in_fan_out
 
 
 def has_dropout(module: Any) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from swiftlite.models.modes import in_mode
 from swiftlite.speed.autocast import autocast_dtype
+from swiftlite.speed.dora import is_dora
 from swiftlite.speed.fp8_mlp import fp8_mlp
 from swiftlite.speed.half_mlp import LARGEST_RANK, half_mlp
 
@@ -40,7 +41,13 @@ class GatedMlp:
         module.gated_mlp = self
 
     def gains(self) -> bool:
-        """Whether the module is faster computed as one: in fp8, or with an adapter on each of its layers."""
+        """Whether the module is faster computed as one: in fp8, or with an adapter on each of its layers.
+
+        DoRA scales what a layer gives, for which the MLP as one operator has no place.
+        """
+        members = [*self.first.members, *self.last.members]
+        if any(is_dora(m, m.active_adapters[0]) for m in members if isinstance(m, LoraLinear)):
+            return False
         if self.first.stored is not None or self.last.stored is not None:
             return self.first.stored is not None and self.last.stored is not None
         return all(group.takes_half_mlp(LARGEST_RANK) for group in (self.first, self.last))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from swiftlite.config.errors import UserError
 from swiftlite.models.layers import find_layers
 from swiftlite.quant.fp8 import Fp8Linear, Fp8Rows, describe_fp8, fits_fp8, spare_columns, to_fp8
-from swiftlite.speed.adapter_copies import Adapter, AdapterCopies, riders
+from swiftlite.speed.adapter_copies import Adapter, keep_copies, riders
 from swiftlite.speed.autocast import autocast_dtype
+from swiftlite.speed.dora import DoraLayer, DoraNorms, is_dora
 from swiftlite.speed.fp8_linears import Fp8Layers, fp8_linears
 from swiftlite.speed.frozen_layers import base_of, has_dropout, readers_of_one_input, suitable_linears
 from swiftlite.speed.frozen_linears import frozen_linears
@@ -28,6 +29,7 @@ class Group:
     Attributes:
         stored: the members' weights, where they are in fp8.
         copies, riders: of the members' adapters, kept up to date by AdapterCopies on a CUDA device.
+        dora: of each member whose adapter is DoRA, once all weights are stored as they will be.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -39,6 +41,7 @@ class Group:
         self.sizes = [base_of(member).out_features for member in self.members]
         self.copies: list[Tensor] = []
         self.riders: list[Tensor] = []
+        self.dora: list[DoraLayer | None] = [None] * len(self.members)
         first = base_of(self.members[0])
         self.dtype: torch.dtype = first.dtype if isinstance(first, Fp8Linear) else first.weight.dtype
 
@@ -53,13 +56,21 @@ class Group:
 
     def compute(self, x: Tensor) -> Sequence[Tensor]:
         """The outputs of all members."""
+        outputs = self._compute_lora(x)
+        # DoRA's factors stand behind the products, in an expression of its own that a compiler joins to what follows.
+        return [out if dora is None else dora.output(out) for out, dora in zip(outputs, self.dora)]
+
+    def _compute_lora(self, x: Tensor) -> Sequence[Tensor]:
+        """The same before DoRA scales its layers' outputs and adds their biases."""
         if self.stored is not None:
             return fp8_linears(x, self.fp8_layers())
         a, b, factors, copies, _ = self._adapters()
-        bases = [base_of(member) for member in self.members]
         dtype = autocast_dtype(x.device.type) or self.dtype
-        weights, biases = [base.weight for base in bases], [base.bias for base in bases]
-        return frozen_linears(x, weights, biases, a, b, factors, copies=copies, dtype=dtype)
+        weights = [base_of(member).weight for member in self.members]
+        return frozen_linears(x, weights, self._biases(), a, b, factors, copies=copies, dtype=dtype)
+
+    def _biases(self) -> list[Tensor | None]:
+        return [None if _is_dora(member) else base_of(member).bias for member in self.members]
 
     def fp8_layers(self) -> Fp8Layers:
         """The members and their adapters, once they are stored in fp8."""
@@ -91,10 +102,19 @@ class Group:
         bases = [base_of(member) for member in self.members]
         ranks = sum(a.shape[0] for a, _, _ in map(_adapter, self.members) if a is not None)
         self.stored = to_fp8(bases, spare=spare_columns(ranks), copies=copies)
-        if any(base.bias is not None for base in bases):
-            size = [base.weight.new_zeros(base.out_features, dtype=self.dtype) for base in bases]
-            self.bias = torch.cat([zero if base.bias is None else base.bias for zero, base in zip(size, bases)])
+        biases = self._biases()
+        if any(bias is not None for bias in biases):
+            zeros = [base.weight.new_zeros(base.out_features, dtype=self.dtype) for base in bases]
+            self.bias = torch.cat([zero if bias is None else bias for zero, bias in zip(zeros, biases)])
         return self.stored.rows.numel()
+
+    def find_dora(self) -> list[DoraLayer]:
+        """The members whose adapter is DoRA, with their norms; to be called once the members have joined."""
+        self.dora = [DoraLayer(m, m.adapter) if _is_dora(m) else None for m in self.members]  # pyrefly: ignore
+        for member, dora in zip(self.members, self.dora):
+            if dora is not None:
+                member.dora = dora  # pyrefly: ignore
+        return [dora for dora in self.dora if dora is not None]
 
     def keep_copies(self) -> list[Adapter]:
         """Makes room for copies of this group's adapters, and says which they are of."""
@@ -140,11 +160,13 @@ class FastLoraLinear(LoraLinear):
 
     Attributes:
         adapter: the name of the one adapter that the group computes. With another one active, the layer is PEFT's.
+        dora: of that adapter, where it is DoRA.
     """
 
     group: Group
     place: int
     adapter: str
+    dora: DoraLayer | None
 
     def has_own_adapter(self) -> bool:
         """Whether the adapter that the group was made for, and no other, is on the layer now."""
@@ -162,26 +184,45 @@ class FastLoraLinear(LoraLinear):
         return self.group.output(self.place, x)
 
     def _with_dropout(self, x: Tensor, dropout: nn.Module) -> Tensor:
-        """The adapter reads another input than its layer; it is still multiplied in the layer's precision."""
+        """The adapter reads another input than its layer; it is still multiplied in the layer's precision.
+
+        DoRA's does so twice: y = x W^T + bias + (f - 1) · d W^T + f · s (d A^T) B^T for what the dropout left, d.
+        """
         out = self.base_layer(x)
         a, b, factor = _adapter(self)
         assert a is not None and b is not None
-        return out + dropout(x.to(out.dtype)) @ a.to(out.dtype).t() @ (b * factor).to(out.dtype).t()
+        read = dropout(x.to(out.dtype))
+        update = read @ a.to(out.dtype).t() @ (b * factor).to(out.dtype).t()
+        if self.dora is None:
+            return out + update
+        again: Any = self.base_layer(read)
+        again = again if self.base_layer.bias is None else again - self.base_layer.bias
+        scale = self.dora.factor()
+        return out + ((scale - 1) * again + scale * update).to(out.dtype)
 
 
 def _adapter(member: nn.Module) -> tuple[Any, Any, float]:
     """a, b and s, of the adapter that its group was made for."""
-    name = member.adapter if isinstance(member, FastLoraLinear) else getattr(member, "active_adapters", [None])[0]
+    name = _adapter_name(member)
     if not isinstance(member, LoraLinear) or name not in member.lora_A:
         return None, None, 1.0
     return member.lora_A[name].weight, member.lora_B[name].weight, member.scaling[name]
+
+
+def _is_dora(member: nn.Module) -> bool:
+    """Whether the adapter that its group was made for is DoRA."""
+    return is_dora(member, _adapter_name(member))
+
+
+def _adapter_name(member: nn.Module) -> Any:
+    return member.adapter if isinstance(member, FastLoraLinear) else getattr(member, "active_adapters", [None])[0]
 
 
 def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: int = 1, first: int = 0) -> list[str]:
     """Groups the frozen linear layers of all decoder layers, and stores them in fp8 if that is wanted.
 
     To be called once the tuner is on the model and before it is compiled. Nothing changes for layers that train,
-    carry another adapter than plain LoRA, or are no plain linear layers.
+    carry another adapter than LoRA or DoRA, or are no plain linear layers.
 
     Args:
         copies: 2 keeps the transposed weights in fp8 too.
@@ -213,30 +254,27 @@ def speed_up_linears(model: nn.Module, *, quant_method: str = "none", copies: in
     if quant_method == "fp8" and not stored:
         raise UserError(
             "--quant_method fp8: no frozen linear layer of this model fits (sizes must be multiples of 16, adapters "
-            "plain LoRA; the first layers stay out with --fp8_from_layer); leave it away"
+            "LoRA or DoRA; the first layers stay out with --fp8_from_layer); leave it away"
         )
     if base_of(suitable[0]).weight.is_cuda:
         torch.cuda.empty_cache()
-        _keep_copies(model, groups)
+        keep_copies(_decoder_of(model), [one for group in groups for one in group.keep_copies()])
+    dora = [layer for group in groups for layer in group.find_dora()]
+    if dora:
+        _decoder_of(model).register_forward_pre_hook(DoraNorms(dora).refresh)
     notes = [f"linears: {len(suitable)} frozen ones, computed in {len(groups)} groups that read the same input"]
     if stored:
         notes += describe_fp8(layers or (), stored, first)
+    if dora:
+        notes.append(f"DoRA: {len(dora)} layers, whose norms are taken without making B·A")
     if mlps:
         notes.append(f"MLPs: {len(mlps)} gated ones, each computed as one operator between its products")
     return notes
 
 
-def _keep_copies(model: nn.Module, groups: list[Group]) -> None:
-    adapters = [one for group in groups for one in group.keep_copies()]
-    decoder: Any = getattr(model, "get_base_model", lambda: model)().base_model
-    # The kernels write adapters of one kind at a time.
-    for kind in dict.fromkeys(map(_kind, adapters)):
-        copies = AdapterCopies([one for one in adapters if _kind(one) == kind])
-        decoder.register_forward_pre_hook(lambda *_, copies=copies: copies.refresh())
-
-
-def _kind(adapter: Adapter) -> tuple[torch.dtype, torch.dtype, torch.device]:
-    return adapter.a.dtype, adapter.down.dtype, adapter.a.device
+def _decoder_of(model: nn.Module) -> Any:
+    """What every forward pass goes through, once."""
+    return getattr(model, "get_base_model", lambda: model)().base_model  # pyrefly: ignore
 
 
 def _split_by_fp8(group: Group) -> list[Group]:
@@ -251,7 +289,7 @@ def _join(member: Any, group: Group, place: int) -> None:
         name = member.active_adapters[0]
         member.__class__ = FastLoraLinear
         assert isinstance(member, FastLoraLinear)
-        member.adapter = name
+        member.adapter, member.dora = name, None
         base = base_of(member)
         if isinstance(base, Fp8Linear):
             # For when the adapter is disabled, or reads its input through a dropout.

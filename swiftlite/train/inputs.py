@@ -49,7 +49,7 @@ def source_of(config: TrainConfig) -> ModelSource:
     """
     seed = config.general.seed
     if not isinstance(config, PtConfig) or not config.scratch.from_scratch:
-        return resolve_model(config.model, seed)
+        return resolve_model(config.model, seed).one_adapter()
     if config.model.model is None and config.model.model_type is None:
         o = config.scratch
         name = f"{o.architecture or 'llama'}-{o.num_layers}x{o.hidden_size}"

@@ -85,5 +85,5 @@ def check_same_data(run: Path, report: dict[str, Any]) -> None:
 def weights_of(source: ModelSource, checkpoint: Path, saves_adapter: bool) -> ModelSource:
     """The run's base, or for a tuner that saves whole models the checkpoint itself."""
     if saves_adapter:
-        return dataclasses.replace(source, adapter=checkpoint)
+        return dataclasses.replace(source, adapters={checkpoint.name: checkpoint})
     return dataclasses.replace(source, path=checkpoint, hub_id=None, dummy_seed=None, scratch_seed=None)

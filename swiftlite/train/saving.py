@@ -28,7 +28,7 @@ class WeightsWriter:
 
     def __call__(self, folder: Path, *, final: bool = False) -> None:
         """`final`: whole weights are written in the precision they will be used in, not in that of their training."""
-        _make_valid(self.model.generation_config)
+        make_valid(self.model.generation_config)
         # Its bar for writing shards would cut through ours.
         disable_progress_bar()
         self.tuner.save(self.model, folder, self._final_dtype() if final and not self.tuner.saves_adapter else None)
@@ -44,6 +44,7 @@ class WeightsWriter:
             "sft_type": self.config.tuner.sft_type,
             **self.inputs.chat_card,
             "dtype": self.config.model.dtype,
+            "quant_method": self.config.quant.quant_method,
             "embedding_rows": len(self.inputs.tokenizer),
         }
         (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -63,7 +64,7 @@ class WeightsWriter:
         settings.save_pretrained(folder)
 
 
-def _make_valid(settings: Any) -> None:
+def make_valid(settings: Any) -> None:
     """Some released files give a temperature with greedy decoding, which transformers refuses to write."""
     try:
         settings.validate(strict=True)

@@ -1,6 +1,7 @@
 """Puts a saved adapter of PEFT's on its base: the one place where that can go wrong."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,32 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Pef
     Raises:
         UserError: the adapter cannot be read, or belongs on another base.
     """
-    own = read_adapter_config(folder).get(OWN_TUNER)
-    if own is not None:
-        raise UserError(f"the adapter {folder} was made by --sft_type {own}; go on with it with that")
-    try:
-        return PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the adapter {folder} does not fit on this {type(base).__name__}: {reason}") from error
+    return load_adapters(base, {"default": folder}, trainable=trainable)
+
+
+def load_adapters(base: PreTrainedModel, folders: Mapping[str, Path], *, trainable: bool = False) -> PeftModel:
+    """The base with all these adapters on it, of which the first is active; `set_adapter` takes their names.
+
+    Raises:
+        UserError: one cannot be read, belongs on another base, or cannot be beside the first.
+    """
+    model: PeftModel | None = None
+    for name, folder in folders.items():
+        own = read_adapter_config(folder).get(OWN_TUNER)
+        if own is not None:
+            advice = "go on with it with that" if trainable else "it cannot be beside others"
+            raise UserError(f"the adapter {folder} was made by --sft_type {own}; {advice}")
+        try:
+            if model is None:
+                model = PeftModel.from_pretrained(base, str(folder), adapter_name=name, is_trainable=trainable)
+            else:
+                model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            where = f"on this {type(base).__name__}" if model is None else f"beside {next(iter(folders))}"
+            raise UserError(f"the adapter {folder} does not fit {where}: {reason}") from error
+    assert model is not None
+    return model
 
 
 def check_adapter_kind(folder: Path, wanted: str, sft_type: str) -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swiftlite.config.errors import UserError
-from swiftlite.tuners.adapter import CONFIG, OWN_TUNER, check_adapter_kind, load_adapter, read_adapter_config
+from swiftlite.tuners.adapter import CONFIG, OWN_TUNER, check_adapter_kind, load_adapters, read_adapter_config
 from swiftlite.tuners.registry import find_tuner
 from swiftlite.tuners.tuner import Tuner, refuse_new_tokens
 
@@ -71,16 +71,17 @@ class AddedModules(Tuner):
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def load_saved_adapter(base: PreTrainedModel, folder: Path) -> Any:
-    """The base with the adapter of `folder` on it, PEFT's or one of ours, for inference.
+def load_saved_adapters(base: PreTrainedModel, folders: Mapping[str, Path]) -> Any:
+    """The base with these adapters on it by name, for inference: several of PEFT's, or one of ours.
 
     Raises:
-        UserError: the adapter cannot be read, or belongs on another base.
+        UserError: one cannot be read, belongs on another base, or cannot be beside the first.
     """
+    folder = next(iter(folders.values()))
     config = read_adapter_config(folder)
     kind = config.get(OWN_TUNER)
-    if kind is None:
-        return load_adapter(base, folder, trainable=False)
+    if kind is None or len(folders) > 1:
+        return load_adapters(base, folders)
     module, cls = find_tuner(kind).target.split(":")
     tuner, dtype = getattr(importlib.import_module(module), cls), base.dtype
     base.requires_grad_(False)

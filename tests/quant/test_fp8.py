@@ -252,7 +252,7 @@ def test_a_frozen_weight_takes_one_byte_and_the_header_counts_them():
 
 
 def test_layers_that_fp8_does_not_suit_stay_as_they_are_and_are_named():
-    model = llama(target_modules=["q_proj", "up_proj"], use_dora=True)
+    model = llama(target_modules=["q_proj", "up_proj"], lora_bias=True)
     plain = copy.deepcopy(model)
     notes = speed_up_linears(model, quant_method="fp8")
     assert (

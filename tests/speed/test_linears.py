@@ -228,14 +228,6 @@ def test_dropout_draws_as_peft_does_and_only_in_training(bare):
     check_equal(model.eval(), fast.eval())
 
 
-def test_dora_layers_stay_with_peft_beside_groups(bare):
-    model = adapted(bare("llama"), ["q_proj", "up_proj"], use_dora=True)
-    model, fast, notes = both(model)
-    assert "10 frozen ones" in notes[0]
-    assert {"k_proj", "v_proj"} in groups_of(fast) and {"gate_proj"} in groups_of(fast)
-    check_equal(model, fast)
-
-
 def test_adapters_with_biases_and_trained_biases_stay_with_peft(bare):
     for settings in ({"lora_bias": True}, {"bias": "all"}, {"bias": "lora_only"}):
         model, fast, _ = both(adapted(bare("qwen2"), ["q_proj", "k_proj"], **settings))

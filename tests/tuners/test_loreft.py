@@ -13,7 +13,7 @@ from swiftlite.infer.sampling import Sampling
 from swiftlite.speed.loss import LossModule, loss_inputs
 from swiftlite.train.config import PtConfig, SftConfig
 from swiftlite.tuners.adapter import load_adapter
-from swiftlite.tuners.added import load_saved_adapter
+from swiftlite.tuners.added import load_saved_adapters
 from swiftlite.tuners.loreft.config import read_positions
 from swiftlite.tuners.registry import make_tuner
 
@@ -170,7 +170,7 @@ def test_what_was_saved_is_loaded_for_training_and_for_answers(tiny_model, tmp_p
     expected = model.eval()(ids).logits
     for trainable in (True, False):
         fresh = AutoModelForCausalLM.from_pretrained(tiny_model)
-        again = tuner.load(fresh, tmp_path) if trainable else load_saved_adapter(fresh, tmp_path)
+        again = tuner.load(fresh, tmp_path) if trainable else load_saved_adapters(fresh, {"own": tmp_path})
         assert torch.equal(again.eval()(ids).logits, expected)
         assert {n for n, p in again.named_parameters() if p.requires_grad} == (
             {n for n, _ in again.named_parameters() if ".loreft." in n} if trainable else set()
@@ -187,8 +187,8 @@ def test_an_adapter_for_another_base_is_refused(tiny_model, tmp_path):
     tuner, model = tuned(small())
     tuner.save(model, tmp_path)
     with pytest.raises(UserError, match="does not fit on this LlamaForCausalLM"):
-        load_saved_adapter(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path)
-    with pytest.raises(UserError, match=r"--merge_lora: the adapter .* is a LoReFT"):
+        load_saved_adapters(AutoModelForCausalLM.from_pretrained(tiny_model), {"own": tmp_path})
+    with pytest.raises(UserError, match="--merge_lora: this adapter is modules beside the weights"):
         Engine.load(
             InferConfig(model=str(tiny_model), adapters=[str(save(tiny_model, tmp_path / "own"))], merge_lora=True)
         )

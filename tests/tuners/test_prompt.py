@@ -140,8 +140,8 @@ def test_answers_in_a_batch_are_those_of_each_alone(loud_model, tmp_path, kind):
         ("p_tuning", {"padding_free": True}, "--padding_free true: --sft_type p_tuning puts"),
         ("prompt_tuning", {"add_tokens": ["<x>"]}, "--add_tokens: --sft_type prompt_tuning"),
         ("prompt_tuning", {"encoder_hidden_size": 0}, "--encoder_hidden_size: 0 must be"),
-        ("prefix_tuning", {"gradient_checkpointing": "full"}, "--gradient_checkpointing full: --sft_type prefix"),
-        ("prefix_tuning", {"torch_compile": True}, "--torch_compile true: --sft_type prefix_tuning"),
+        ("prefix_tuning", {"gradient_checkpointing": "full"}, "--gradient_checkpointing full computes layers twice"),
+        ("prefix_tuning", {"torch_compile": True}, "--torch_compile true makes graphs that take no cache"),
     ],
 )
 def test_what_cannot_work_is_refused(tiny_model, kind, settings, words):
@@ -157,11 +157,11 @@ def test_tokens_whose_network_is_gone_cannot_be_trained_further(tiny_model, tmp_
         tuner.load(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path)
 
 
-def test_blocks_of_text_may_have_tokens_in_front_and_isolated_ones_not(tiny_data):
-    settings = {"model_type": "nano", "dataset": [str(tiny_data)], "sft_type": "prompt_tuning", "packing": True}
-    assert PtConfig(**settings, isolate_documents=False).data.padding_free is False
+def test_texts_have_rows_of_their_own(tiny_data):
+    settings = {"model_type": "nano", "dataset": [str(tiny_data)], "sft_type": "prompt_tuning"}
+    assert PtConfig(**settings, packing=False).data.padding_free is False
     with pytest.raises(UserError, match="--packing true joins documents"):
-        PtConfig(**settings, isolate_documents=True)
+        PtConfig(**settings)
 
 
 def test_other_adapters_are_not_gone_on_with(tiny_model, tmp_path):
