@@ -123,6 +123,10 @@ def _loaded(auto: Any, source: ModelSource, location: str, **more: Any) -> Any:
         disable_progress_bar()
     try:
         return auto.from_pretrained(location, trust_remote_code=False, local_files_only=local, **more)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{location}: its weights do not fit the device's memory; try a smaller model, --quant_method bnb"
+        ) from error
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         advice = "" if local else "; " + _THREE_WAYS.format(id=location)

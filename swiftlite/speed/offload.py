@@ -45,6 +45,12 @@ class _Away:
         self.before = before
         self.fetched: Tensor | None = None
         self.arrival: torch.cuda.Event | None = None
+        self.asked_for = False
+
+    def __del__(self) -> None:
+        # Fetched in vain: whatever gets this memory next must not be overwritten by a copy still under way.
+        if self.fetched is not None and self.arrival is not None:
+            torch.cuda.current_stream(self.fetched.device).wait_event(self.arrival)
 
 
 class _Offload:
@@ -110,17 +116,20 @@ class _Offload:
     def _bring(self, kept: "Tensor | _Away") -> Tensor:
         if isinstance(kept, Tensor):
             return kept
-        away: _Away | None = kept
-        for _ in range(1 + _FETCHED_AHEAD):
-            if away is None:
+        self._fetch(kept)
+        ahead = kept.before
+        for _ in range(_FETCHED_AHEAD):
+            if ahead is None:
                 break
-            self._fetch(away)
-            away = away.before
+            # A compiled layer asks for its tensors in the order in which they went, so some were here already.
+            if not ahead.asked_for:
+                self._fetch(ahead)
+            ahead = ahead.before
         assert kept.fetched is not None
         if kept.arrival is not None:
             torch.cuda.current_stream(self._device).wait_event(kept.arrival)
         # A second backward through the same graph fetches it again.
-        fetched, kept.fetched, kept.arrival = kept.fetched, None, None
+        fetched, kept.fetched, kept.arrival, kept.asked_for = kept.fetched, None, None, True
         return fetched
 
     def _fetch(self, away: _Away) -> None:

@@ -80,6 +80,10 @@ def within_memory(config: TrainConfig, device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise out_of_memory(config, device, "before the first step") from error
+    except UserError as error:
+        if isinstance(error.__cause__, torch.OutOfMemoryError) and config.speed.max_memory is not None:
+            raise UserError(f"{error}, or more than --max_memory {config.speed.max_memory}") from error
+        raise
 
 
 def out_of_memory(config: TrainConfig, device: torch.device, when: str) -> UserError:

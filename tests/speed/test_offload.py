@@ -15,9 +15,9 @@ from tests.speed.test_compile import make, step, trial_of
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How many tensors went out, and how many came back."""
-    seen = {"sent": 0, "brought": 0}
-    send, bring = offload._Offload._send, offload._Offload._bring
+    """How many tensors went out, how many were asked for, and how many were copied back for that."""
+    seen = {"sent": 0, "brought": 0, "fetched": 0}
+    send, bring, fetch = offload._Offload._send, offload._Offload._bring, offload._Offload._fetch
 
     def sending(self, tensor):
         kept = send(self, tensor)
@@ -28,8 +28,13 @@ def counted(monkeypatch):
         seen["brought"] += isinstance(kept, offload._Away)
         return bring(self, kept)
 
+    def fetching(self, away):
+        seen["fetched"] += away.fetched is None
+        fetch(self, away)
+
     monkeypatch.setattr(offload._Offload, "_send", sending)
     monkeypatch.setattr(offload._Offload, "_bring", bringing)
+    monkeypatch.setattr(offload._Offload, "_fetch", fetching)
     return seen
 
 
@@ -42,13 +47,13 @@ def test_gradients_are_those_of_activations_that_stay(traced, counted, mode, com
     offload_activations(model, smallest_bytes=512)
     if compiled:
         assert "compiled" in compile_layers(model, dynamic=True)
-    counted.update(sent=0, brought=0)
+    counted.update(sent=0, brought=0, fetched=0)
     for _ in range(2):
         again, gradients = step(model, 3, 21)
         assert again == pytest.approx(loss, rel=1e-6)
         for key, reference in references.items():
             assert (gradients[key] - reference).norm() <= 1e-5 * reference.norm() + 1e-7, key
-    assert counted["sent"] == counted["brought"] >= 2 * 2
+    assert counted["sent"] == counted["brought"] == counted["fetched"] >= 2 * 2
 
 
 def test_full_checkpointing_sends_each_layers_input_and_no_weight(counted):
@@ -58,7 +63,7 @@ def test_full_checkpointing_sends_each_layers_input_and_no_weight(counted):
     offload_activations(model, smallest_bytes=hidden_bytes)
     model.model.norm = torch.nn.Identity()
     step(model, 2, 64)
-    assert counted == {"sent": 2, "brought": 2}
+    assert counted == {"sent": 2, "brought": 2, "fetched": 2}
 
 
 def test_evaluation_sends_nothing(counted):
