@@ -36,12 +36,13 @@ def test_the_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys
 def test_flags_named_on_a_page_exist(page):
     from swiftlite.config.aliases import NAMES, NOT_YET
     from swiftlite.evaluate.config import EvalConfig
+    from swiftlite.export.config import ExportConfig
     from swiftlite.infer.config import InferConfig
     from swiftlite.train.config import PtConfig, SftConfig
 
     others = {"index-url", "nproc_per_node", "check", "help_all", "print_config", "help"}
     others |= {"books", "gsm8k", "output", "documents", "conversations", "out", "site", "target", "work"}
-    commands = (SftConfig, PtConfig, InferConfig, EvalConfig)
+    commands = (SftConfig, PtConfig, InferConfig, EvalConfig, ExportConfig)
     known = {*(name for command in commands for name in command.options()), *NAMES, *NOT_YET, *others}
     assert set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", page.read_text(encoding="utf-8"))) <= known
 

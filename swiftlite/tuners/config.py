@@ -10,8 +10,8 @@ from swiftlite.config.options import option
 class TunerConfig:
     sft_type: str = option(
         "lora",
-        "the tuner: lora (dora, rslora and lora+ are options of it), full (with lisa), adapter, llamapro, adalora, ia3, "
-        "vera, boft, oft, fourierft, miss, longlora, loreft, prompt_tuning, prefix_tuning or p_tuning",
+        "the tuner: lora (dora, rslora and lora+ are options of it), full (with lisa and galore), adapter, llamapro, "
+        "adalora, ia3, vera, boft, oft, fourierft, miss, longlora, loreft, prompt_tuning, prefix_tuning or p_tuning",
     )
     freeze_parameters_ratio: float = option(
         0.0, "full: freeze the first layers until this share of all parameters is frozen", rare=True

@@ -99,6 +99,8 @@ def settings_read(name: str) -> set[str]:
     entry = _TUNERS[name]
     own = {f.name for f in dataclasses.fields(entry.options)} if entry.options else set()
     return own | set(entry.reads)
+
+
 def settle_tuner(config: Any) -> None:
     """Lets the tuner of a training command's settings complete them.
 
@@ -145,14 +147,8 @@ _IN_A_CACHE = (
     Refusal("checkpointing", "computes layers twice, and the learned keys and values would fill their cache twice"),
     Refusal("compile", "makes graphs that take no cache, and the learned keys and values are in one"),
 )
-_DORA_IN_FP8 = Refusal(
-    "fp8",
-    "computes layers under plain LoRA, and DoRA needs their weights as they are",
-    "use --quant_method bnb, or leave --use_dora away",
-    {"use_dora": True},
-)
 
-register_tuner(TunerEntry("lora", "swiftlite.tuners.lora.tuner:LoraTuner", LoraOptions, refuses=(_DORA_IN_FP8,)))
+register_tuner(TunerEntry("lora", "swiftlite.tuners.lora.tuner:LoraTuner", LoraOptions))
 register_tuner(
     TunerEntry(
         "full",
@@ -187,9 +183,7 @@ register_tuner(TunerEntry("vera", _MORE + "VeraTuner", VeraOptions, reads=_PEFT_
 register_tuner(TunerEntry("boft", _MORE + "BoftTuner", BoftOptions, reads=_PEFT_READS))
 register_tuner(TunerEntry("oft", _MORE + "OftTuner", OftOptions, reads=_PEFT_READS))
 register_tuner(TunerEntry("fourierft", _MORE + "FourierftTuner", FourierftOptions, reads=_PEFT_READS))
-register_tuner(
-    TunerEntry("miss", _MORE + "MissTuner", MissOptions, reads=_PEFT_READS, refuses=_BAT_READS_WEIGHTS)
-)
+register_tuner(TunerEntry("miss", _MORE + "MissTuner", MissOptions, reads=_PEFT_READS, refuses=_BAT_READS_WEIGHTS))
 register_tuner(
     TunerEntry("longlora", "swiftlite.tuners.longlora.tuner:LongLoraTuner", LoraOptions, settle=settle_longlora)
 )

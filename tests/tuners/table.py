@@ -43,6 +43,7 @@ class Row:
 
 
 _ALL = {"lora_target_modules": "ALL"}
+_FULL = {"sft_type": "full"}
 # Widths of the five linear layers in each of qwen-7b's 32, added up: in, and out.
 _INPUTS = 4 * 4096 + 11008
 _OUTPUTS = 12288 + 4096 + 2 * 11008 + 4096
@@ -120,6 +121,60 @@ ROWS = [
         parameters=32 * 64 * _OUTPUTS,
     ),
     Row("full", {"sft_type": "full", "learning_rate": 3e-4}, r"", parameters=7_721_324_544),
+    Row(
+        "galore", _FULL | {"use_galore": True, "galore_rank": 32, "learning_rate": 3e-3}, r"", parameters=7_721_324_544
+    ),
+    Row(
+        "q-galore",
+        _FULL | {"use_galore": True, "galore_rank": 32, "galore_quantization": True, "learning_rate": 3e-3},
+        r"",
+    ),
+    Row(
+        "lisa",
+        _FULL | {"lisa_activated_layers": 2, "learning_rate": 3e-4},
+        # Layers drawn with the default seed, and what no draw puts to sleep.
+        r"layers\.[15]\.|embed_tokens|model\.norm",
+        parameters=1_649_455_104,
+        percent="21.3623",
+    ),
+    Row(
+        "lisa-4",
+        _FULL | {"lisa_activated_layers": 4, "learning_rate": 3e-4},
+        r"layers\.[1245]\.|embed_tokens|model\.norm",
+        parameters=2_054_246_400,
+        percent="26.6048",
+    ),
+    Row(
+        "llamapro",
+        {"sft_type": "llamapro", "llamapro_num_new_blocks": 2, "learning_rate": 3e-3},
+        r"layers\.[37]\.",
+        parameters=809_582_592,
+        percent="9.4900",
+        counted={"llamapro_num_new_blocks": 4},
+    ),
+    Row(
+        "adapter",
+        {"sft_type": "adapter", "learning_rate": 1e-2},
+        r"\.adapter\.",
+        parameters=33_689_600,
+        percent="0.4344",
+    ),
+    Row(
+        "longlora",
+        {"sft_type": "longlora", "learning_rate": 3e-3},
+        r"lora_[AB]\.|modules_to_save",
+        # LoRA, embedding and all norms.
+        parameters=17_891_328 + 151_936 * 4096 + 65 * 4096,
+    ),
+    Row(
+        "loreft",
+        {"sft_type": "loreft", "reft_positions": "all", "learning_rate": 1e-2},
+        r"\.loreft\.",
+        parameters=32 * (2 * 4 * 4096 + 4),
+    ),
+    Row("prompt_tuning", {"sft_type": "prompt_tuning", "learning_rate": 1e-1}, r"prompt_encoder", parameters=20 * 4096),
+    Row("prefix_tuning", {"sft_type": "prefix_tuning", "learning_rate": 1e-2}, r"prompt_encoder"),
+    Row("p_tuning", {"sft_type": "p_tuning", "learning_rate": 1e-2}, r"prompt_encoder"),
 ]
 
 

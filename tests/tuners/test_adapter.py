@@ -12,7 +12,7 @@ from swiftlite.infer.config import InferConfig
 from swiftlite.infer.loading import load_parts
 from swiftlite.speed.linears import speed_up_linears
 from swiftlite.train.config import SftConfig
-from swiftlite.tuners.added import load_saved_adapter
+from swiftlite.tuners.added import load_saved_adapters
 from swiftlite.tuners.registry import make_tuner
 
 IDS = torch.arange(20).view(2, 10)
@@ -106,7 +106,7 @@ def test_a_saved_adapter_goes_on_where_it_was_and_serves_inference(tiny_model, t
     assert {n for n, p in loaded.named_parameters() if p.requires_grad} == {
         n for n, p in model.named_parameters() if p.requires_grad
     }
-    served = load_saved_adapter(base_of(tiny_model).bfloat16(), tmp_path)
+    served = load_saved_adapters(base_of(tiny_model).bfloat16(), {"own": tmp_path})
     assert not any(p.requires_grad or p.dtype != torch.bfloat16 for p in served.parameters())
     parts = load_parts(InferConfig(model=str(tiny_model), adapters=[str(tmp_path)], device="cpu", dtype="fp32"))
     torch.testing.assert_close(parts.model(IDS).logits, expected)
@@ -116,13 +116,13 @@ def test_an_adapter_cannot_be_merged_and_another_kind_is_refused(tiny_model, tmp
     tuner, model = adapted(tiny_model)
     tuner.save(model, tmp_path)
     settings = {"model": str(tiny_model), "adapters": [str(tmp_path)], "device": "cpu"}
-    with pytest.raises(UserError, match="no part of a weight"):
+    with pytest.raises(UserError, match="modules beside the weights"):
         load_parts(InferConfig(**settings, merge_lora=True))
     lora = SftConfig(model=str(tiny_model), dataset="demo")
     lora_folder = tmp_path / "lora"
     lora_tuner = make_tuner("lora", lora)
     lora_tuner.save(lora_tuner.apply(base_of(tiny_model)), lora_folder)
-    with pytest.raises(UserError, match=r"of another kind \(LORA\)"):
+    with pytest.raises(UserError, match="it holds a LORA adapter, not adapter"):
         tuner.load(base_of(tiny_model), lora_folder)
     with pytest.raises(UserError, match="does not fit"):
         lora_tuner.load(base_of(tiny_model), tmp_path)

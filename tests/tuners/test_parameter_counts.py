@@ -86,26 +86,6 @@ def test_llama3_default_targets_are_those_of_the_seeds_unsloth_row():
     assert trainable("llama3-8b-instruct", lora_target_modules="DEFAULT")[0] == 4_718_592
 
 
-# The seed's rows, to every digit it prints: trained and their share of all.
-@pytest.mark.parametrize(
-    ("settings", "expected", "percent"),
-    [
-        ({"sft_type": "adapter"}, 33_689_600, "0.4344"),
-        ({"sft_type": "llamapro", "llamapro_num_new_blocks": 4}, 809_582_592, "9.4900"),
-        ({"sft_type": "full", "lisa_activated_layers": 2}, 1_649_455_104, "21.3623"),
-        ({"sft_type": "full", "lisa_activated_layers": 4}, 2_054_246_400, "26.6048"),
-    ],
-)
-def test_the_seeds_counts_of_layers_added_or_drawn(settings, expected, percent):
-    count, frozen = trainable("qwen-7b-chat", **settings)
-    assert count == expected
-    assert f"{100 * count / (count + frozen):.4f}" == percent
-
-
-def test_full_trains_everything():
-    assert trainable("qwen-7b-chat", sft_type="full") == (7_721_324_544, 0)
-
-
 def test_the_embedding_saved_beside_the_adapter_is_trained_in_full():
     count, _ = trainable("qwen1half-7b-chat", lora_modules_to_save="EMBEDDING", lora_target_modules="q_proj")
     assert count == 32 * 8 * 2 * 4096 + 151936 * 4096

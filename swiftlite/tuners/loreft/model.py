@@ -101,9 +101,7 @@ class Intervention(nn.Module):
         return hidden + (edit if chosen is None else edit * chosen[..., None])
 
 
-def add_interventions(
-    model: PreTrainedModel, rank: int, layers: list[int], positions: tuple[int, int] | None
-) -> None:
+def add_interventions(model: PreTrainedModel, rank: int, layers: list[int], positions: tuple[int, int] | None) -> None:
     """Puts an intervention behind each of these layers (none named: all).
 
     Raises:
