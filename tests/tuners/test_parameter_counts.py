@@ -15,7 +15,7 @@ from tests.tuners.table import ROWS
 
 def meta_model(name: str):
     config = load_config(ModelSource(name, find_model(name), dummy_seed=0))
-    return build_dummy(config, torch.bfloat16, torch.device("meta"), "sdpa", 0)
+    return build_dummy(config, torch.bfloat16, torch.device("meta"), "swiftlite", 0)
 
 
 def trainable(name: str, **settings) -> tuple[int, int]:
