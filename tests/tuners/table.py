@@ -126,7 +126,7 @@ ROWS = [
     ),
     Row(
         "q-galore",
-        _FULL | {"use_galore": True, "galore_rank": 32, "galore_quantization": True, "learning_rate": 3e-3},
+        _FULL | {"use_galore": True, "galore_rank": 32, "galore_quantization": True, "learning_rate": 3e-4},
         r"",
     ),
     Row(
@@ -174,7 +174,7 @@ ROWS = [
     ),
     Row("prompt_tuning", {"sft_type": "prompt_tuning", "learning_rate": 1e-1}, r"prompt_encoder", parameters=20 * 4096),
     Row("prefix_tuning", {"sft_type": "prefix_tuning", "learning_rate": 1e-2}, r"prompt_encoder"),
-    Row("p_tuning", {"sft_type": "p_tuning", "learning_rate": 1e-2}, r"prompt_encoder"),
+    Row("p_tuning", {"sft_type": "p_tuning", "learning_rate": 2e-3}, r"prompt_encoder"),
 ]
 
 
