@@ -75,6 +75,11 @@ class SingleDevice:
         limit = max_norm if max_norm > 0 else float("inf")
         return nn.utils.clip_grad_norm_(parameters, limit)
 
+    def return_free_memory(self) -> None:
+        """Gives back what the allocator holds and nothing uses; waits for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def sum(self, values: list[float]) -> list[float]:
         """Numbers added up over all processes."""
         return values

@@ -1,6 +1,7 @@
 """Optimizer steps inside the backward pass: each weight is updated, and its gradient freed, as soon as it is known."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +18,23 @@ class StepInBackward:
     def __init__(self, optimizers: Mapping[nn.Parameter, torch.optim.Optimizer]):
         self._optimizers = dict(optimizers)
         self._norms: list[Tensor] = []
+        self._handles: list[Any] = []
         for weight in self._optimizers:
             needs_gradient = weight.requires_grad
             # Only then it takes a hook, which stays: a tuner may train it later.
             weight.requires_grad = True
-            weight.register_post_accumulate_grad_hook(self._step)
+            self._handles.append(weight.register_post_accumulate_grad_hook(self._step))
             weight.requires_grad = needs_gradient
 
     def norm(self) -> Tensor:
         """The norm of all gradients since the last call (0-d float32), which is not finite if one of them was not."""
         norms, self._norms = self._norms, []
         return torch.linalg.vector_norm(torch.stack(norms))
+
+    def close(self) -> None:
+        """Takes the hooks off, which would keep weights and optimizers in memory as long as each other."""
+        for handle in self._handles:
+            handle.remove()
 
     @torch.no_grad()
     def _step(self, weight: Tensor) -> None:

@@ -178,6 +178,8 @@ def run_job(job: Job) -> TrainResult:
         gc.unfreeze()
         for reporter in job.reporters:
             reporter.close()
+        if job.in_backward is not None:
+            job.in_backward.close()
         job.strategy.close()
     return TrainResult(job.run, metrics, exit_code)
 

@@ -86,6 +86,7 @@ class Loop:
     def __init__(self, job: Job):
         self.job = job
         self.state = job.state
+        self.makes_states = True
         self.parameters = _trainable(job.model)
         self._readback = Readback(job.state, job.strategy, job.run, job.config.optim.max_bad_steps)
         self._late_log: _LateLog | None = None
@@ -138,6 +139,7 @@ class Loop:
         job, state = self.job, self.state
         started = time.perf_counter()
         if job.tuner.before_step(job.model, job.optimizers, state.step):
+            self.makes_states = True
             self.parameters = _trainable(job.model)
             # DDP only reduces the gradients of what it saw to need one.
             job.forward = job.strategy.wrap(job.loss)
@@ -155,6 +157,10 @@ class Loop:
             norm = job.strategy.step(job.optimizers, self.parameters, job.config.optim.max_grad_norm)
         else:
             norm = job.in_backward.norm()
+        if self.makes_states:
+            # New optimizer states lie in holes that activations left, whose rest would be of no use.
+            job.strategy.return_free_memory()
+            self.makes_states = False
         for scheduler in job.schedulers:
             scheduler.step()
         self._readback.add(total, norm.detach())

@@ -126,7 +126,7 @@ ROWS = [
     ),
     Row(
         "q-galore",
-        _FULL | {"use_galore": True, "galore_rank": 32, "galore_quantization": True, "learning_rate": 3e-4},
+        _FULL | {"use_galore": True, "galore_rank": 32, "galore_quantization": True, "learning_rate": 1e-4},
         r"",
     ),
     Row(
