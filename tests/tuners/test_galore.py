@@ -263,7 +263,7 @@ def test_on_a_gpu_steps_are_those_of_the_cpu(more):
     start, gradients = torch.randn(48, 20), [torch.randn(48, 20) for _ in range(5)]
     ended = []
     for device in ("cpu", "cuda"):
-        weight = torch.nn.Parameter(start.to(device))
+        weight = torch.nn.Parameter(start.clone().to(device))
         options = GaloreOptions(True, 4, galore_update_proj_gap=10, galore_proj_quant=False, **more)
         optimizer = GaloreAdamW([weight], options, lr=1e-2, eps=1e-3, weight_decay=0.1)
         for gradient in gradients:
