@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 from swiftlite.cli import main
+from swiftlite.tuners import registry
 
 
 def run(capsys, *argv: str) -> tuple[int, str, str]:
@@ -48,7 +49,8 @@ def test_print_config_prints_a_recipe_and_stops(capsys):
     assert code == 0 and "sft_type: lora" in out
 
 
-def test_a_plugins_tuner_and_its_flags_can_be_used(capsys, tmp_path):
+def test_a_plugins_tuner_and_its_flags_can_be_used(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(registry, "_TUNERS", dict(registry._TUNERS))
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         textwrap.dedent(

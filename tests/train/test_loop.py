@@ -12,6 +12,7 @@ from swiftlite.speed.loss import LossModule
 from swiftlite.train.config import SftConfig
 from swiftlite.train.reporting import read_log
 from swiftlite.train.sft import run_sft
+from swiftlite.tuners import registry
 
 
 @pytest.fixture
@@ -145,7 +146,8 @@ def test_a_bare_resume_takes_the_newest_run_of_the_model(run):
     assert again.run == stopped.run
 
 
-def test_a_plugins_model_template_dataset_and_tuner_run(tmp_path):
+def test_a_plugins_model_template_dataset_and_tuner_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "_TUNERS", dict(registry._TUNERS))
     (tmp_path / "rows.jsonl").write_text('{"query": "a", "response": "b"}\n' * 8)
     plugin = tmp_path / "mine.py"
     plugin.write_text(

@@ -57,7 +57,7 @@ class Training:
 
     def save(self, folder) -> dict[str, torch.Tensor]:
         with averaged_weights(self.optimizers):
-            save_training_state(folder, TrainState(), self.optimizers, self.schedulers, self.strategy)
+            save_training_state(folder, TrainState(), self.optimizers, self.schedulers, self.strategy, {})
             save_random_state(folder, self.strategy)
             return {name: value.clone() for name, value in self.model.state_dict().items()}
 

@@ -208,7 +208,6 @@ def save(tiny_model, folder):
         ({"reft_rank": 0}, "--reft_rank: 0 is not a rank"),
         ({"reft_positions": "first"}, "--reft_positions: 'first' is neither all nor"),
         ({"reft_positions": "f0+l0"}, "--reft_positions: 'f0"),
-        ({"add_tokens": ["<x>"]}, "--add_tokens: --sft_type loreft"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, words):

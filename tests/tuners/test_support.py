@@ -64,12 +64,17 @@ def plain(tmp_path_factory):
 SHORT = {"max_steps": 3, "max_length": 640}
 
 
-def alone(cell):
-    """One process; compiling takes most of a minute on a CPU."""
-    return pytest.param(cell, marks=pytest.mark.slow if cell[1] == "compile" else ())
+# The first row of each tuner; others are variants of it.
+FIRST = {SftConfig(**settings(row)).tuner.sft_type: row.name for row in reversed(ROWS)}.values()
 
 
-@pytest.mark.parametrize("cell", [alone(c) for c in WORKING if c[1] != "ddp"], ids=named)
+def marked(cell):
+    """Compiling takes most of a minute on a CPU, and all variants together take minutes."""
+    slow = cell[1] == "compile" or cell[0].name not in FIRST
+    return pytest.param(cell, marks=pytest.mark.slow if slow else (), id=named(cell))
+
+
+@pytest.mark.parametrize("cell", [marked(c) for c in WORKING if c[1] != "ddp"])
 def test_what_works_computes_what_it_does_without(cell, plain, tmp_path):
     row, feature = cell
     if feature == "bnb" and importlib.util.find_spec("bitsandbytes") is None:
@@ -79,8 +84,9 @@ def test_what_works_computes_what_it_does_without(cell, plain, tmp_path):
     assert losses == pytest.approx(plain(row), rel=TOLERANCE.get(feature, 1e-4))
 
 
-@pytest.mark.parametrize("row", [row for row, feature in WORKING if feature == "ddp"], ids=lambda row: row.name)
-def test_two_processes_end_with_the_weights_of_one(row, tmp_path):
+@pytest.mark.parametrize("cell", [marked(c) for c in WORKING if c[1] == "ddp"])
+def test_two_processes_end_with_the_weights_of_one(cell, tmp_path):
+    row = cell[0]
     one = train(row, tmp_path / "1", **SHORT).run / "final"
     flags = settings(row) | SHORT | {"output_dir": str(tmp_path / "2"), "batch_size": 8}
     ended = run_sft_in_ranks(flags, ranks=2)
@@ -89,5 +95,6 @@ def test_two_processes_end_with_the_weights_of_one(row, tmp_path):
     expected, found = (load_file(next(folder.glob("*.safetensors"))) for folder in (one, two))
     assert expected.keys() == found.keys()
     for name, value in expected.items():
-        # Adam's first steps hang on the sign of gradients that are next to nothing.
-        assert (found[name] - value).norm() <= 1e-3 * value.norm(), name
+        # Adam's first steps hang on the sign of gradients that are next to nothing, Q-GaLore's on 8-bit codes too.
+        allowed = 1e-2 if row.name == "q-galore" else 1e-3
+        assert (found[name] - value).norm() <= allowed * value.norm(), name
