@@ -67,5 +67,6 @@ def test_memory_is_that_of_the_layers_awake():
         model(input_ids=ids, use_cache=False).logits.float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    # In bytes: bf16 weights; of those awake gradients and two moments too; small activations.
-    assert torch.cuda.max_memory_allocated() < 2 * weights + 6 * awake + 64 * 2**20
+    # In bytes: bf16 weights; of those awake gradients and two moments too; activations and cuBLAS' workspace. With
+    # gradients and moments of all weights it would be three times as much.
+    assert torch.cuda.max_memory_allocated() < 2 * weights + 6 * awake + 128 * 2**20
