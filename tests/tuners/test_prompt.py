@@ -141,6 +141,7 @@ def test_answers_in_a_batch_are_those_of_each_alone(loud_model, tmp_path, kind):
         ("prompt_tuning", {"add_tokens": ["<x>"]}, "--add_tokens: --sft_type prompt_tuning"),
         ("prompt_tuning", {"encoder_hidden_size": 0}, "--encoder_hidden_size: 0 must be"),
         ("prefix_tuning", {"gradient_checkpointing": "full"}, "--gradient_checkpointing full computes layers twice"),
+        ("prefix_tuning", {"gradient_checkpointing": "selective"}, "--gradient_checkpointing selective computes"),
         ("prefix_tuning", {"torch_compile": True}, "--torch_compile true makes graphs that take no cache"),
     ],
 )

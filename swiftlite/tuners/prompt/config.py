@@ -39,7 +39,12 @@ def settle_prompt(config: Any) -> None:
     if config.model.add_tokens:
         raise UserError(f"--add_tokens: --sft_type {tuner} leaves the embedding as it is; use --sft_type lora")
     if tuner == "prefix_tuning":
-        # Its keys and values come in a cache; asked for by name, either is refused.
+        # Its keys and values come in a cache; asked for by name, either is refused (`full` and compiling: registry.py).
+        if config.optim.gradient_checkpointing == "selective":
+            raise UserError(
+                "--gradient_checkpointing selective computes layers twice, and the learned keys and values would fill "
+                "their cache twice; leave it away"
+            )
         if config.optim.gradient_checkpointing == "auto":
             config.set("gradient_checkpointing", "off")
         if config.speed.torch_compile is None:
