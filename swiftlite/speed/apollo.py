@@ -1,17 +1,18 @@
 """APOLLO: Adam's step sizes a channel, learnt in few random dimensions; states far smaller than the weights."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from swiftlite.speed.matrix_optimizer import MatrixOptimizer
 
 # A gradient's scaled norm grows by this factor a step at most (Chen et al., Fira, arXiv 2410.01623, section 4.2).
 _GROWTH = 1.01
 _TINY = 1e-8
 
 
-class Apollo(torch.optim.Optimizer):
+class Apollo(MatrixOptimizer):
     """The gradient itself, each channel scaled as Adam would scale it (Zhu et al., arXiv 2412.05270, algorithm 1).
 
     How much Adam would change a channel's length is seen in a random projection of the shorter side to `rank`
@@ -39,17 +40,6 @@ class Apollo(torch.optim.Optimizer):
     ):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
         self._rank, self._gap, self._scale, self._by_tensor, self._seed = rank, gap, scale, by_tensor, seed
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyrefly: ignore
-        """Updates every matrix that has a gradient."""
-        assert closure is None, "the loss is not computed here"
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    # In the backward pass autocast may be on, and would round what must stay float32.
-                    with torch.autocast(weight.device.type, enabled=False):
-                        self._step(weight, weight.grad, group)
 
     def _step(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[weight]

@@ -1,6 +1,5 @@
 """AdamW whose moments live in few dimensions of each gradient: GaLore, and its smaller form Q-GaLore."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,13 +9,14 @@ from torch.nn import functional as F
 
 from swiftlite.quant.blockwise import from_dynamic, from_uniform, to_dynamic, to_uniform
 from swiftlite.speed.compiled_function import CompiledOrEager
+from swiftlite.speed.matrix_optimizer import MatrixOptimizer
 from swiftlite.speed.stochastic_adamw import stochastically_rounded
 from swiftlite.tuners.galore.basis import leading_directions, with_signs_of
 from swiftlite.tuners.galore.config import GaloreOptions
 from swiftlite.tuners.galore.projection import projected_sides
 
 
-class GaloreAdamW(torch.optim.Optimizer):
+class GaloreAdamW(MatrixOptimizer):
     """AdamW in the leading singular directions of each gradient (Zhao et al., arXiv 2403.03507, algorithm 2).
 
     Every `galore_update_proj_gap` steps the directions are found anew from the gradient of the moment, by random
@@ -49,17 +49,6 @@ class GaloreAdamW(torch.optim.Optimizer):
         self._seed = seed
         self._small_states = small_states or options.galore_quantization
         self._apply = _stochastic_change if stochastic else _nearest_change
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyrefly: ignore
-        """Updates every matrix that has a gradient."""
-        assert closure is None, "the loss is not computed here"
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    # In the backward pass autocast may be on, and would round what must stay float32.
-                    with torch.autocast(weight.device.type, enabled=False):
-                        self._step(weight, weight.grad, group)
 
     def _step(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[weight]
